@@ -1,0 +1,52 @@
+# Every target makes the virtual environment it needs, so `make demo` and `make test` work on a fresh clone.
+#
+#   PYTHON       the interpreter that makes .venv (3.11 or newer)
+#   TORCH_ARGS   more for `pip install torch`: on Linux, PyPI's torch carries CUDA (2.5 GB); the small CPU build is
+#                TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+#   DEMO_ARGS    more for `llava demo`, e.g. DEMO_ARGS="--seed 1 --output_dir elsewhere"
+#   TEST_ARGS    more for pytest, e.g. TEST_ARGS="tests/data -k packing"
+#   JOBS         pytest processes
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH ?= torch==2.13.0
+TORCH_ARGS ?=
+DEMO_ARGS ?=
+TEST_ARGS ?=
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test style types clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
+
+# The stamp is newer than what it was made from, or the install runs again. torch goes first, by its exact number:
+# left to a dependency's range, pip may choose a CUDA build of several gigabytes.
+$(STAMP): pyproject.toml constraints/cpu.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"transformers-llava needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}. Use: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_ARGS) "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt -e ".[train,demo,dev]"
+	@touch $@
+
+install: $(STAMP)  ## make .venv with everything (torch first, CPU build pinned)
+
+demo: $(STAMP)  ## train, evaluate, save, load and ask a tiny LLaVA on this machine; writes demo_output/
+	$(BIN)/llava demo $(DEMO_ARGS)
+
+test: $(STAMP)  ## all tests (no network, no GPU)
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope $(TEST_ARGS)
+
+style: $(STAMP)  ## format, lint, check types
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/mypy
+
+types: $(STAMP)  ## check types only
+	$(BIN)/mypy
+
+clean:  ## remove .venv and what demo and tests wrote
+	rm -rf $(VENV) demo_output build dist .pytest_cache .mypy_cache .ruff_cache
