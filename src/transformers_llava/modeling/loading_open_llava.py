@@ -1,0 +1,64 @@
+"""Checkpoint files without a vision tower to a complete state dict: the tower's tensors come from its own folder."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import PreTrainedModel
+
+
+def complete_state_dict(
+    model: PreTrainedModel, state_dict: dict[str, Any] | None, checkpoint_files: list[str] | None
+) -> dict[str, Any] | None:
+    """
+    Adds the vision tower's tensors where the checkpoint has none.
+
+    LLaVA 1.5 checkpoints hold projector and language model only; the tower is named in their configuration. It is read
+    before the loader runs, so that dtype, device map, quantisation and ZeRO-3 treat its tensors like all others.
+
+    Args:
+        model (`PreTrainedModel`): The model that is being loaded; `config.vision_tower_name_or_path` names the tower.
+        state_dict (`dict`, *optional*): Tensors given by the caller; used as they are.
+        checkpoint_files (`list[str]`, *optional*): Files that the loader is about to read.
+
+    Returns:
+        `None` if the files are complete (the loader then reads them itself), else all tensors, read lazily.
+    """
+    tower_name = getattr(model.config, "vision_tower_name_or_path", None)
+    if state_dict is not None or not checkpoint_files or not tower_name:
+        return state_dict
+    if any("vision_tower." in key for key in checkpoint_keys(checkpoint_files)):
+        return None
+    tower = type(model.base_model.vision_tower).from_pretrained(tower_name, dtype="auto")
+    completed = lazy_state_dict(checkpoint_files)
+    completed.update({f"model.vision_tower.{key}": value for key, value in tower.state_dict().items()})
+    return completed
+
+
+def checkpoint_keys(files: Iterable[str | os.PathLike]) -> set[str]:
+    """Names of all tensors in safetensors or `.bin` files, without reading the tensors."""
+    keys: set[str] = set()
+    for file in map(os.fspath, files):
+        if file.endswith(".safetensors"):
+            with safe_open(file, framework="pt") as tensors:
+                keys.update(tensors.keys())
+        else:
+            keys.update(torch.load(file, map_location="meta", weights_only=True, mmap=True))
+    return keys
+
+
+def lazy_state_dict(files: Iterable[str | os.PathLike]) -> dict[str, Any]:
+    """All tensors of the files: safetensors as slices that are read on use, `.bin` memory-mapped."""
+    state_dict: dict[str, Any] = {}
+    for file in map(os.fspath, files):
+        if file.endswith(".safetensors"):
+            tensors = safe_open(file, framework="pt")
+            state_dict.update({key: tensors.get_slice(key) for key in tensors.keys()})
+        else:
+            state_dict.update(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+    return state_dict
+
+
+__all__ = ["checkpoint_keys", "complete_state_dict", "lazy_state_dict"]

@@ -1,0 +1,368 @@
+"""Token ids and pixels to logits: vision tower, projector, scatter, any causal language model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+
+from .configuration_open_llava import OpenLlavaConfig
+from .loading_open_llava import complete_state_dict
+from .loss_open_llava import supervised_loss
+from .projector_open_llava import OpenLlavaMultiModalProjector
+from .tiling_open_llava import ImageLayout, image_layout
+from .vision_open_llava import build_vision_tower, merge_tiles, run_vision_tower
+
+
+ImageSizes = torch.Tensor | Sequence[Sequence[int]]
+
+
+@dataclass
+class OpenLlavaModelOutputWithPast(BaseModelOutputWithPast):
+    """
+    Args:
+        image_hidden_states (`torch.FloatTensor` of shape `(sum of image tokens, hidden_size)`, *optional*):
+            What the pictures became in the sequence.
+    """
+
+    image_hidden_states: torch.FloatTensor | None = None
+
+
+@dataclass
+class OpenLlavaCausalLMOutputWithPast(ModelOutput):
+    """
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*): Next-token loss over the supervised positions.
+        logits (`torch.FloatTensor` of shape `(batch_size, sequence_length, vocab_size)`, *optional*):
+            `None` in training with labels: the loss needs the supervised positions only, see [`supervised_loss`].
+        image_hidden_states (`torch.FloatTensor` of shape `(sum of image tokens, hidden_size)`, *optional*)
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    image_hidden_states: torch.FloatTensor | None = None
+
+
+class OpenLlavaPreTrainedModel(PreTrainedModel):
+    config: OpenLlavaConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    # A checkpoint of a whole CLIP or SigLIP has a text half and a contrastive head; a flat one may carry a newline.
+    _keys_to_ignore_on_load_unexpected = [
+        r"vision_tower\.(text_model|visual_projection|text_projection|logit_scale|logit_bias)",
+        r"rotary_emb\.inv_freq$",
+    ]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, OpenLlavaModel) and module.image_newline is not None:
+            init.normal_(module.image_newline, mean=0.0, std=self.config.text_config.hidden_size**-0.5)
+
+    @staticmethod
+    def _load_pretrained_model(
+        model: PreTrainedModel, state_dict: Any, checkpoint_files: Any, load_config: Any, expected_keys: Any = None
+    ) -> Any:
+        state_dict = complete_state_dict(model, state_dict, checkpoint_files)
+        return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, expected_keys)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any) -> None:
+        """
+        Saves under this class's own key names.
+
+        `save_original_format=True`, the default elsewhere in transformers, would rename the keys back to the layout that
+        the checkpoint was loaded from; files of one checkpoint would then differ by where it once came from.
+        """
+        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
+        """Does nothing: the class belongs to an installed package, and a copy of this one file could not run alone."""
+
+
+class OpenLlavaModel(OpenLlavaPreTrainedModel):
+    """Vision tower, projector and decoder without a language-modelling head."""
+
+    def __init__(self, config: OpenLlavaConfig) -> None:
+        super().__init__(config)
+        self.vision_tower, unwanted_keys = build_vision_tower(config)
+        self.multi_modal_projector = OpenLlavaMultiModalProjector(config)
+        self.language_model = AutoModel.from_config(config.text_config)
+        if config.has_image_newline:
+            self.image_newline = nn.Parameter(torch.empty(config.text_config.hidden_size))
+        else:
+            self.image_newline = None
+            unwanted_keys.append(r"(^|\.)image_newline$")
+        self._keys_to_ignore_on_load_unexpected = [*self._keys_to_ignore_on_load_unexpected, *unwanted_keys]
+        self.post_init()
+
+    def get_image_features(
+        self, pixel_values: torch.Tensor, image_sizes: ImageSizes | None = None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """
+        Encodes pictures.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(sum of num_tiles, 3, tile_size, tile_size)`): Tiles of all pictures one
+                after another. `(num_images, max_num_tiles, 3, tile_size, tile_size)`, padded with unused tiles, is
+                accepted too.
+            image_sizes (`torch.Tensor` of shape `(num_images, 2)`, *optional*): `(height, width)` of each picture before
+                any processing. Needed for `anyres*`; a list of pairs saves the copy from the device.
+
+        Returns:
+            [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `pooler_output` is a list with one tensor
+            `(num_image_tokens, hidden_size)` per picture.
+        """
+        layouts, pixel_values = self._layouts(pixel_values, image_sizes)
+        features = run_vision_tower(self.vision_tower, self.config, pixel_values)
+        projected = self.multi_modal_projector(features)  # (sum of num_tiles, tokens_per_tile, hidden_size)
+        merged = merge_tiles(projected, layouts, self.config, self.image_newline)
+        return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=merged)
+
+    @merge_with_config_defaults
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_sizes: ImageSizes | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        **kwargs: Any,
+    ) -> OpenLlavaModelOutputWithPast:
+        """
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): With `image_token_id` at every
+                position that a picture fills.
+            pixel_values, image_sizes: See [`~OpenLlavaModel.get_image_features`].
+            mm_encoder_outputs (`dict`, *optional*): `{"image": output of get_image_features}` in place of pixels.
+
+        Raises:
+            ValueError: If pictures fill another number of positions than `input_ids` has for them.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of `input_ids` and `inputs_embeds`.")
+        image_output = (mm_encoder_outputs or {}).get("image")
+        if image_output is None and pixel_values is not None and pixel_values.shape[0] > 0:
+            image_output = self.get_image_features(pixel_values, image_sizes)
+        image_features = None
+        if inputs_embeds is None:
+            is_image = input_ids == self.config.image_token_id
+            # The id may lie outside the embedding table, so another row is read and then overwritten.
+            inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
+            if image_output is not None:
+                image_features = torch.cat(list(image_output.pooler_output)).to(inputs_embeds)
+            if image_features is not None or input_ids.shape[1] > 1:
+                self._check_counts(is_image, 0 if image_features is None else image_features.shape[0])
+            if image_features is not None:
+                inputs_embeds = _scatter(inputs_embeds, is_image, image_features)
+        elif image_output is not None:
+            raise ValueError(
+                "Pictures were given with `inputs_embeds`, in which their positions can not be recognised. Give `input_ids`, "
+                "or put the output of `get_image_features` into `inputs_embeds` yourself."
+            )
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        return OpenLlavaModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=getattr(outputs, "past_key_values", None),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=image_features,
+        )
+
+    def _layouts(
+        self, pixel_values: torch.Tensor, image_sizes: ImageSizes | None
+    ) -> tuple[list[ImageLayout], torch.Tensor]:
+        """One layout per picture, and tiles as `(sum of num_tiles, 3, tile_size, tile_size)`."""
+        rule = self.config.tiling_rule()
+        if not rule.is_tiled:
+            pixel_values = pixel_values.flatten(0, 1) if pixel_values.dim() == 5 else pixel_values
+            return [image_layout((1, 1), rule)] * pixel_values.shape[0], pixel_values
+        if image_sizes is None:
+            raise ValueError(
+                f"image_aspect_ratio={rule.image_aspect_ratio!r} joins tiles by the picture's own size, and `image_sizes` "
+                "was not given. Pass the `image_sizes` (height, width) that the processor returns beside `pixel_values`."
+            )
+        pairs = image_sizes.tolist() if isinstance(image_sizes, torch.Tensor) else image_sizes
+        sizes = [(int(width), int(height)) for height, width in pairs]
+        layouts = [image_layout(size, rule) for size in sizes]
+        if pixel_values.dim() == 5:
+            tiles = [picture[: layout.num_tiles] for picture, layout in zip(pixel_values, layouts, strict=True)]
+            pixel_values = torch.cat(tiles)
+        num_tiles = sum(layout.num_tiles for layout in layouts)
+        if pixel_values.shape[0] == num_tiles:
+            return layouts, pixel_values
+        if pixel_values.shape[0] == len(sizes):  # each picture as one tile, as in LLaVA-NeXT's multi-image samples
+            rule = replace(rule, image_aspect_ratio="pad", single_tile_newline=self.config.has_image_newline)
+            return [image_layout(size, rule) for size in sizes], pixel_values
+        raise ValueError(
+            f"`pixel_values` holds {pixel_values.shape[0]} tiles, but {len(sizes)} pictures of (width, height) "
+            f"{sizes[:4]}{' ...' if len(sizes) > 4 else ''} need {num_tiles}. They were probably prepared with other "
+            "`image_grid_pinpoints`, or `image_sizes` has (width, height) where (height, width) belongs."
+        )
+
+    def _check_counts(self, is_image: torch.Tensor, num_features: int) -> None:
+        """Positions and features must be equally many; told without waiting for the device where it would cost time."""
+        if torch.compiler.is_compiling() or (self.training and is_image.device.type != "cpu"):
+            torch._assert_async(is_image.sum() == num_features, f"`input_ids` has not {num_features} image positions.")
+            return
+        num_positions = int(is_image.sum())
+        if num_positions != num_features:
+            raise ValueError(
+                f"`input_ids` has {num_positions} image positions, but the pictures give {num_features} features. "
+                + (
+                    "No pictures were given: pass `pixel_values`."
+                    if num_features == 0
+                    else "Either the sequence was truncated inside a picture, or processor and model differ in image size, "
+                    "tiling or feature strategy: save and load them together, and do not truncate image positions."
+                )
+            )
+
+
+class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixin):
+    """
+    LLaVA: answers text about pictures.
+
+    Example:
+
+    ```python
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    import transformers_llava
+
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    inputs = processor(images=image, text="USER: <image>\\nWhat is this? ASSISTANT:", return_tensors="pt")
+    processor.decode(model.generate(**inputs, max_new_tokens=20)[0], skip_special_tokens=True)
+    ```
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: OpenLlavaConfig) -> None:
+        super().__init__(config)
+        self.model = OpenLlavaModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self._tied_weights_keys = {"lm_head.weight": f"model.language_model.{_embedding_name(self.model.language_model)}"}
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def get_image_features(
+        self, pixel_values: torch.Tensor, image_sizes: ImageSizes | None = None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """See [`OpenLlavaModel.get_image_features`]."""
+        return self.model.get_image_features(pixel_values, image_sizes, **kwargs)
+
+    @merge_with_config_defaults
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_sizes: ImageSizes | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> OpenLlavaCausalLMOutputWithPast:
+        """
+        Args:
+            input_ids, pixel_values, image_sizes: See [`OpenLlavaModel.forward`].
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Supervised token ids, -100
+                elsewhere; image positions never count. In training mode the logits are then not returned.
+            num_items_in_batch (`int`, *optional*): Supervised tokens of the whole optimizer step, to divide the loss by.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            image_sizes=image_sizes,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            mm_encoder_outputs=mm_encoder_outputs,
+            return_dict=True,
+            **kwargs,
+        )
+        loss = logits = None
+        if labels is None or not self.training:
+            logits = self._project(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        if labels is not None:
+            labels = labels.masked_fill(labels == self.config.image_token_id, -100)
+            loss = supervised_loss(outputs.last_hidden_state, labels, self._project, num_items_in_batch)
+        return OpenLlavaCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+        )
+
+    def _project(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Logits, with the scaling and soft cap of decoders that have one (Cohere, Gemma 2)."""
+        logits = self.lm_head(hidden_states)
+        scale = getattr(self.config.text_config, "logit_scale", None)
+        if isinstance(scale, float):
+            logits = logits * scale
+        cap = getattr(self.config.text_config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _scatter(inputs_embeds: torch.Tensor, is_image: torch.Tensor, image_features: torch.Tensor) -> torch.Tensor:
+    """
+    Puts the n-th feature at the n-th image position.
+
+    With `is_image = [0, 1, 1, 0, 1]` the running count gives rows `[-, 0, 1, -, 2]`; reading rows and choosing is faster
+    than `masked_scatter` and needs no answer from the device.
+    """
+    row = (is_image.flatten().cumsum(0) - 1).clamp(0, image_features.shape[0] - 1).view_as(is_image)
+    return torch.where(is_image[..., None], image_features[row], inputs_embeds)
+
+
+def _embedding_name(language_model: PreTrainedModel) -> str:
+    embeddings = language_model.get_input_embeddings()
+    name = next(name for name, module in language_model.named_modules() if module is embeddings)
+    return f"{name}.weight"
+
+
+__all__ = ["OpenLlavaForConditionalGeneration", "OpenLlavaModel", "OpenLlavaPreTrainedModel"]

@@ -1,0 +1,120 @@
+"""A vision tower that ends where its features are read, and tiles of features joined to one sequence per picture."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+
+from .configuration_open_llava import OpenLlavaConfig
+from .tiling_open_llava import ImageLayout
+
+
+def build_vision_tower(config: OpenLlavaConfig) -> tuple[PreTrainedModel, list[str]]:
+    """
+    Builds the tower of `config.vision_config` and cuts it behind the last feature layer that is read.
+
+    What lies behind that layer (one CLIP layer for -2, the final norm, SigLIP's pooling head) is never used for LLaVA's
+    features. Cutting it saves its time and memory, and leaves no parameter without a gradient, which DDP would refuse.
+
+    Returns:
+        The tower, and regular expressions of checkpoint keys that are not wanted for that reason.
+    """
+    tower = AutoModel.from_config(config.vision_config)
+    body = getattr(tower, "vision_model", tower)
+    layers = body.encoder.layers
+    depth = len(layers)
+    keep = max(layer if layer >= 0 else depth + 1 + layer for layer in config.vision_feature_layers)
+    body.encoder.layers = layers[:keep]
+    body.post_layernorm = nn.Identity()
+    prefix = r"(^|\.)vision_tower\.(vision_tower\.)?(vision_model\.)?"
+    unwanted = [rf"{prefix}post_layernorm\.", rf"{prefix}head\.", rf"{prefix}embeddings\.position_ids$"]
+    unwanted += [rf"{prefix}encoder\.layers\.{i}\." for i in range(keep, depth)]
+    if getattr(body, "use_head", False):
+        body.use_head = False
+        del body.head
+    return tower, unwanted
+
+
+def run_vision_tower(tower: PreTrainedModel, config: OpenLlavaConfig, pixel_values: torch.Tensor) -> torch.Tensor:
+    """
+    Tower features at the configured layers.
+
+    A tower without trainable parameters runs without building a graph, also where gradient checkpointing has made its
+    embeddings require gradients: nothing is saved for a backward pass that no parameter waits for.
+
+    Args:
+        pixel_values (`torch.Tensor` of shape `(num_tiles, 3, tile_size, tile_size)`)
+
+    Returns:
+        `torch.Tensor` of shape `(num_tiles, num_patches (+ 1 class token with "full"), vision_hidden_size)`
+    """
+    is_trained = pixel_values.requires_grad or any(p.requires_grad for p in tower.parameters())
+    layers = config.vision_feature_layers
+    with torch.set_grad_enabled(torch.is_grad_enabled() and is_trained):
+        pixel_values = pixel_values.to(tower.dtype)
+        if len(layers) == 1:
+            features = tower(pixel_values, return_dict=True).last_hidden_state
+        else:
+            hidden_states = tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
+            depth = config.vision_config.num_hidden_layers
+            indices = [layer if layer >= 0 else depth + 1 + layer for layer in layers]
+            features = torch.cat([hidden_states[i] for i in indices], dim=-1)
+        if config.vision_feature_select_strategy == "default":
+            features = features[:, config.num_prefix_tokens :]
+    return features
+
+
+def merge_tiles(
+    features: torch.Tensor, layouts: Sequence[ImageLayout], config: OpenLlavaConfig, image_newline: torch.Tensor | None
+) -> list[torch.Tensor]:
+    """
+    Joins the tiles of each picture to its sequence of embeddings.
+
+    Args:
+        features (`torch.Tensor` of shape `(sum of num_tiles, tokens_per_tile, hidden_size)`): Projected tiles, each
+            picture's whole view first.
+        layouts (`Sequence[ImageLayout]`): One per picture.
+
+    Returns:
+        One tensor `(layout.num_tokens, hidden_size)` per picture.
+    """
+    merged = []
+    for layout, tiles in zip(layouts, features.split([layout.num_tiles for layout in layouts]), strict=True):
+        if layout.columns == 0:
+            tokens = tiles[0]
+            if layout.newlines:
+                tokens = torch.cat([tokens, _newline(image_newline, tokens)[None]])
+        elif config.patch_merge_type == "flat":
+            tokens = tiles.flatten(0, 1)
+        else:
+            tokens = torch.cat([tiles[0], _merge_grid(tiles[1:], layout, config, image_newline)])
+        merged.append(tokens)
+    return merged
+
+
+def _merge_grid(
+    tiles: torch.Tensor, layout: ImageLayout, config: OpenLlavaConfig, image_newline: torch.Tensor | None
+) -> torch.Tensor:
+    """Tiles in reading order to one feature map over the whole canvas, cut, scaled, closed by newlines, read row by row."""
+    side = config.tiling_rule().num_patches_per_side
+    channels = tiles.shape[-1]
+    grid = tiles.view(layout.rows, layout.columns, side, side, channels)
+    grid = grid.permute(0, 2, 1, 3, 4).reshape(layout.rows * side, layout.columns * side, channels)
+    if config.patch_merge_type == "spatial":
+        return grid.flatten(0, 1)
+    top, left = layout.crop_top, layout.crop_left
+    grid = grid[top : grid.shape[0] - top, left : grid.shape[1] - left]
+    if layout.is_scaled:
+        size = (layout.map_height, layout.map_width)
+        grid = nn.functional.interpolate(grid.permute(2, 0, 1)[None], size=size, mode="bilinear")[0].permute(1, 2, 0)
+    newline = _newline(image_newline, grid).expand(grid.shape[0], 1, channels)
+    return torch.cat([grid, newline], dim=1).flatten(0, 1)  # (map_height * (map_width + 1), hidden_size)
+
+
+def _newline(image_newline: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    assert image_newline is not None, "a layout with newlines comes only from patch_merge_type='spatial_unpad'"
+    return image_newline.to(like)
+
+
+__all__ = ["build_vision_tower", "merge_tiles", "run_vision_tower"]

@@ -1,0 +1,42 @@
+"""Tells transformers' Auto classes about `open_llava`; nothing built in is touched, and doing it twice changes nothing."""
+
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+)
+from transformers.models.auto import modeling_auto
+
+from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
+from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
+from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration, OpenLlavaModel
+from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
+
+
+OpenLlavaImageProcessor = OpenLlavaImageProcessorPil
+
+
+def register() -> None:
+    """Registers configuration, models and processors. Called once by `import transformers_llava`; idempotent."""
+    model_type = OpenLlavaConfig.model_type
+    AutoConfig.register(model_type, OpenLlavaConfig, exist_ok=True)
+    AutoModel.register(OpenLlavaConfig, OpenLlavaModel, exist_ok=True)
+    for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
+        auto_class.register(OpenLlavaConfig, OpenLlavaForConditionalGeneration, exist_ok=True)
+    AutoImageProcessor.register(
+        OpenLlavaConfig, image_processor_classes={"pil": OpenLlavaImageProcessorPil}, exist_ok=True
+    )
+    AutoProcessor.register(OpenLlavaConfig, OpenLlavaProcessor, exist_ok=True)
+    # `transformers serve` and the any-to-any pipeline look at names only, and vLLM asks the package for the class.
+    name = OpenLlavaForConditionalGeneration.__name__
+    modeling_auto.MODEL_MAPPING_NAMES[model_type] = OpenLlavaModel.__name__
+    modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[model_type] = name
+    modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES[model_type] = name
+    setattr(transformers, name, OpenLlavaForConditionalGeneration)
+
+
+__all__ = ["OpenLlavaImageProcessor", "register"]

@@ -1,0 +1,37 @@
+"""Fixtures for all tests, and where the recorded data of the original implementation lies."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+
+sys.path.insert(0, str(Path(__file__).parent))  # `import tiny` from every test file
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture
+def tiny_model():  # noqa: ANN201
+    from tiny import make_model
+
+    return make_model()
+
+
+@pytest.fixture
+def tiny_processor():  # noqa: ANN201
+    from tiny import make_processor
+
+    return make_processor()
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder with inputs and outputs recorded from the original implementation; the test skips where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "golden"
+    folder = Path(os.environ.get("TRANSFORMERS_LLAVA_GOLDEN", default))
+    if not folder.is_dir():
+        pytest.skip(f"the recorded golden data is not at {folder}; set TRANSFORMERS_LLAVA_GOLDEN to where it is")
+    return folder
