@@ -1,0 +1,1 @@
+"""Raw records in, batches out: formats, images, mixtures, encoding, packing, collating."""

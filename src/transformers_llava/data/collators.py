@@ -1,0 +1,152 @@
+"""Examples to batches: padded rows, or one packed row. The contract of a batch lives here."""
+
+from typing import Any
+
+import torch
+from PIL import Image
+
+from transformers_llava.data.encoding import TooLongPolicy, encode_example
+from transformers_llava.data.schema import IGNORE_INDEX, EncodedExample, Example
+
+
+class PaddedCollator:
+    """
+    Examples to one row each, padded on the right.
+
+    Contract: `input_ids`, `labels`, `attention_mask` (B, T); `pixel_values` (num_tiles, 3, H, W) of all pictures in
+    order and `image_sizes` (num_images, 2) as (height, width), both absent when no example has a picture.
+
+    Args:
+        processor (`OpenLlavaProcessor`):
+            Encodes text and pictures.
+        max_length (`int`, *optional*):
+            Most tokens of a row; see `encode_example`.
+        template (`str`, *optional*):
+            Chat template instead of the processor's own.
+        too_long (`str`, *optional*, defaults to `"truncate_text"`):
+            See `encode_example`.
+        always_image (`bool`, *optional*, defaults to `False`):
+            Append a row without any label that only holds a black picture when no example has one, so that the tower
+            and the projector take part in every step on every rank.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        max_length: int | None = None,
+        *,
+        template: str | None = None,
+        too_long: TooLongPolicy = "truncate_text",
+        always_image: bool = False,
+    ) -> None:
+        self.processor = processor
+        self.max_length = max_length
+        self.template = template
+        self.too_long: TooLongPolicy = too_long
+        self.always_image = always_image
+
+    def __call__(self, examples: list[Example]) -> dict[str, torch.Tensor]:
+        encoded = _encode(self, examples)
+        if self.always_image and all(example.pixel_values is None for example in encoded):
+            encoded.append(image_only_document(self.processor))
+        lengths = torch.tensor([len(example.input_ids) for example in encoded])
+        pad_token_id = self.processor.tokenizer.pad_token_id or 0  # any id: the mask decides, not the id
+
+        def pad(rows: list[torch.Tensor], value: int) -> torch.Tensor:
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+        return {
+            "input_ids": pad([example.input_ids for example in encoded], pad_token_id),  # (B, T)
+            "labels": pad([example.labels for example in encoded], IGNORE_INDEX),  # (B, T)
+            "attention_mask": (torch.arange(int(lengths.max()))[None] < lengths[:, None]).long(),  # (B, T)
+            **_pixels(encoded),
+        }
+
+
+class PackedCollator:
+    """
+    Examples to one row without padding.
+
+    Contract: `input_ids`, `labels`, `position_ids` (1, T), positions restarting at 0 with every example;
+    `cu_seq_lens_q`, `cu_seq_lens_k` (num_documents + 1,) int32; `max_length_q`, `max_length_k` int; `pixel_values` and
+    `image_sizes` as in the padded batch, but always there: a pack without a picture gets one more document, a black
+    picture without labels. Never an `attention_mask`: with one, transformers would not separate the documents. The
+    first label of every document is ignored, because the shift by one would predict it from the document before.
+
+    Five numbers: documents of 3 and 2 tokens give position_ids [0, 1, 2, 0, 1] and cu_seq_lens [0, 3, 5].
+
+    Args:
+        processor, max_length, template, too_long: as for `PaddedCollator`.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        max_length: int | None = None,
+        *,
+        template: str | None = None,
+        too_long: TooLongPolicy = "truncate_text",
+    ) -> None:
+        self.processor = processor
+        self.max_length = max_length
+        self.template = template
+        self.too_long: TooLongPolicy = too_long
+
+    def __call__(self, examples: list[Example]) -> dict[str, torch.Tensor | int]:
+        encoded = _encode(self, examples)
+        if all(example.pixel_values is None for example in encoded):
+            encoded.append(image_only_document(self.processor))
+        lengths = [len(example.input_ids) for example in encoded]
+        position_ids = torch.cat([torch.arange(length) for length in lengths])  # (T,)
+        labels = torch.cat([example.labels for example in encoded])  # (T,)
+        labels[position_ids == 0] = IGNORE_INDEX
+        cu_seq_lens = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+        return {
+            "input_ids": torch.cat([example.input_ids for example in encoded])[None],  # (1, T)
+            "labels": labels[None],  # (1, T)
+            "position_ids": position_ids[None],  # (1, T)
+            "cu_seq_lens_q": cu_seq_lens,  # (num_documents + 1,)
+            "cu_seq_lens_k": cu_seq_lens,
+            "max_length_q": max(lengths),
+            "max_length_k": max(lengths),
+            **_pixels(encoded),
+        }
+
+
+def image_only_document(processor: Any) -> EncodedExample:
+    """A black picture that is never supervised: it keeps the vision path alive in a batch of text."""
+    picture = Image.new("RGB", (32, 32))
+    num_tokens = processor.num_image_tokens(picture.width, picture.height)
+    return EncodedExample(
+        input_ids=torch.full((num_tokens,), processor.image_token_id),
+        labels=torch.full((num_tokens,), IGNORE_INDEX),
+        pixel_values=processor.image_processor([picture], return_tensors="pt")["pixel_values"],
+        image_sizes=torch.tensor([[picture.height, picture.width]]),
+        id="image_only_document",
+        source="",
+    )
+
+
+def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) -> list[EncodedExample]:
+    assert examples, "a batch needs at least one example"
+    return [
+        encode_example(
+            example,
+            collator.processor,
+            max_length=collator.max_length,
+            template=collator.template,
+            too_long=collator.too_long,
+        )
+        for example in examples
+    ]
+
+
+def _pixels(encoded: list[EncodedExample]) -> dict[str, torch.Tensor]:
+    pixel_values = [example.pixel_values for example in encoded if example.pixel_values is not None]
+    image_sizes = [example.image_sizes for example in encoded if example.image_sizes is not None]
+    if not pixel_values:
+        return {}
+    return {"pixel_values": torch.cat(pixel_values), "image_sizes": torch.cat(image_sizes)}
+
+
+__all__ = ["PackedCollator", "PaddedCollator", "image_only_document"]

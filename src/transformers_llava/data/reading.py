@@ -1,0 +1,172 @@
+"""Data files to raw records with their positions: JSON arrays (streamed), JSON lines, Parquet."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from transformers_llava.data.schema import RecordError
+
+
+_CHUNK = 1 << 22  # 4 MB: a JSON array of a gigabyte is never in memory as a whole
+_WHITESPACE = re.compile(r"[ \t\n\r]*")
+_NEXT_TOKEN_MARGIN = 32  # no JSON token but a string is longer, so an error this far from the end is a real one
+
+
+class RawRecord(NamedTuple):
+    """`record` as parsed, or the error that stands in its place. `position` is for people: `line 7`, `element 7`."""
+
+    record: Any
+    position: str
+    error: RecordError | None = None
+
+
+def read_records(path: Path) -> Iterator[RawRecord]:
+    """
+    Read a `.json` array, `.jsonl` / `.ndjson` lines, or a `.parquet` table, one record at a time.
+
+    A line that cannot be parsed is yielded as an error, and reading goes on. An array has no such seams: a syntax
+    error in it ends everything, with a `ValueError` that says where.
+    """
+    if not path.is_file():
+        raise ValueError(f"the data file {str(path)!r} does not exist. Nothing can be read from it. Check `path`.")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    if suffix in (".jsonl", ".ndjson"):
+        return _read_lines(path)
+    if suffix == ".json":
+        return _read_array(path) if _starts_with_bracket(path) else _read_lines(path)
+    raise ValueError(f"the data file {str(path)!r} ends in {suffix!r}. Known are .json, .jsonl, .ndjson and .parquet.")
+
+
+def _read_lines(path: Path) -> Iterator[RawRecord]:
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            position = f"line {number}"
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if not line.strip():
+                continue
+            try:
+                yield RawRecord(json.loads(line.decode("utf-8")), position)
+            except UnicodeDecodeError as error:
+                yield _broken(
+                    position, "invalid_utf8", f"byte {error.start} of {position} is not UTF-8: {error.reason}."
+                )
+            except (json.JSONDecodeError, RecursionError) as error:
+                yield _broken(
+                    position, "invalid_json", f"{position} is not JSON ({error}). Correct or remove the line."
+                )
+
+
+def _broken(position: str, reason: str, message: str) -> RawRecord:
+    return RawRecord(None, position, RecordError(reason, message, record_id=position))
+
+
+def _read_array(path: Path) -> Iterator[RawRecord]:
+    with path.open("rb") as stream:
+        window = _Window(stream, path)
+        window.expect("[")
+        number = 0
+        if window.peek() == "]":
+            return
+        while True:
+            yield RawRecord(window.value(number), f"element {number}")
+            number += 1
+            if window.peek() == "]":
+                return
+            window.expect(",")
+
+
+class _Window:
+    """A moving view on the text of a large JSON file. Bytes that are not UTF-8 become lone surrogates."""
+
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self.stream, self.path = stream, path
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape")
+        self.json = json.JSONDecoder()
+        self.text, self.position, self.at_end = "", 0, False
+        self.bytes_before, self.lines_before = 0, 0  # what was cut off at the front, for messages
+
+    def grow(self) -> None:
+        consumed = self.text[: self.position]
+        self.bytes_before += len(consumed.encode("utf-8", "surrogateescape"))
+        self.lines_before += consumed.count("\n")
+        rest = self.text[self.position :]
+        chunk = self.stream.read(max(_CHUNK, len(rest)))  # doubling: a huge record costs no quadratic time
+        self.at_end = not chunk
+        self.text, self.position = rest + self.decoder.decode(chunk, final=not chunk), 0
+
+    def peek(self) -> str:
+        while True:
+            match = _WHITESPACE.match(self.text, self.position)
+            assert match is not None
+            self.position = match.end()
+            if self.position < len(self.text) or self.at_end:
+                return self.text[self.position : self.position + 1]
+            self.grow()
+
+    def expect(self, character: str) -> None:
+        found = self.peek()
+        if found != character:
+            problem = f"{character!r} was expected, not {found!r}" if found else "the file ends in the middle"
+            raise self.error(self.position, problem)
+        self.position += 1
+
+    def value(self, number: int) -> Any:
+        self.peek()
+        while True:
+            try:
+                value, end = self.json.raw_decode(self.text, self.position)
+                if end < len(self.text) or self.at_end:  # a number that touches the border might go on behind it
+                    self.position = end
+                    return value
+            except json.JSONDecodeError as error:
+                is_cut = error.msg.startswith("Unterminated string") or (
+                    error.pos + _NEXT_TOKEN_MARGIN > len(self.text)
+                )
+                if self.at_end and is_cut:
+                    raise self.error(error.pos, f"the file ends inside element {number} ({error.msg})") from None
+                if not is_cut:
+                    raise self.error(error.pos, f"{error.msg}, in element {number}") from None
+            self.grow()
+
+    def error(self, position: int, problem: str) -> ValueError:
+        before = self.text[:position]
+        byte = self.bytes_before + len(before.encode("utf-8", "surrogateescape"))
+        line = self.lines_before + before.count("\n") + 1
+        return ValueError(
+            f"{str(self.path)!r} is not a JSON array: {problem}, at line {line}, byte {byte}. Nothing after this "
+            "point can be read. Download the file again, or store one record per line as .jsonl: there a "
+            "bad line costs one record."
+        )
+
+
+def _starts_with_bracket(path: Path) -> bool:
+    """Whether a .json file holds an array; some files of that name hold one record per line."""
+    with path.open("rb") as stream:
+        head = stream.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()
+    return not head.startswith(b"{")
+
+
+def _read_parquet(path: Path) -> Iterator[RawRecord]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        number = 0
+        with pyarrow.parquet.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=256):  # small: rows may carry the bytes of their pictures
+                for record in batch.to_pylist():
+                    yield RawRecord(
+                        {key: value for key, value in record.items() if value is not None}, f"row {number}"
+                    )
+                    number += 1
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{str(path)!r} cannot be read as Parquet ({error}). Download the file again.") from error
+
+
+__all__ = ["RawRecord", "read_records"]
