@@ -1,29 +1,25 @@
 """Fixtures for all tests, and where the recorded data of the original implementation lies."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
+from tiny import make_model, make_processor
+from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
 
-sys.path.insert(0, str(Path(__file__).parent))  # `import tiny` from every test file
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @pytest.fixture
-def tiny_model():  # noqa: ANN201
-    from tiny import make_model
-
+def tiny_model() -> OpenLlavaForConditionalGeneration:
     return make_model()
 
 
 @pytest.fixture
-def tiny_processor():  # noqa: ANN201
-    from tiny import make_processor
-
+def tiny_processor() -> OpenLlavaProcessor:
     return make_processor()
 
 

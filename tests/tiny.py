@@ -15,10 +15,12 @@ SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<pad>"]
 PINPOINTS = [[28, 56], [56, 28], [56, 56]]
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'].upper() + ': ' }}"
-    "{% set parts = [{'type': 'text', 'text': message['content']}] if message['content'] is string else message['content'] %}"
+    "{% set parts = message['content'] %}"
+    "{% if parts is string %}{% set parts = [{'type': 'text', 'text': parts}] %}{% endif %}"
     "{% if message['role'] == 'assistant' %}{% generation %}{% for part in parts %}{{ part['text'] }}{% endfor %}"
     "{{ eos_token }}{% endgeneration %}{% else %}{% for part in parts %}"
-    "{% if part['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}{{ ' ' }}{% endif %}"
+    "{% if part['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}{{ ' ' }}"
+    "{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
 )
 
@@ -31,12 +33,23 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>", padding_side="left"
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        padding_side="left",
     )
 
 
 def make_config(tower: str = "clip", **overrides: Any) -> OpenLlavaConfig:
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "image_size": TILE, "patch_size": PATCH}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 2,
+        "image_size": TILE,
+        "patch_size": PATCH,
+    }
     vision = {"clip": CLIPVisionConfig, "siglip": SiglipVisionConfig}[tower](num_hidden_layers=3, **sizes)
     text = overrides.pop("text_config", None) or LlamaConfig(
         vocab_size=260,
@@ -52,7 +65,9 @@ def make_config(tower: str = "clip", **overrides: Any) -> OpenLlavaConfig:
     return OpenLlavaConfig(vision_config=vision, text_config=text, **overrides)
 
 
-def make_model(config: OpenLlavaConfig | None = None, *, seed: int = 0, **kwargs: Any) -> OpenLlavaForConditionalGeneration:
+def make_model(
+    config: OpenLlavaConfig | None = None, *, seed: int = 0, **kwargs: Any
+) -> OpenLlavaForConditionalGeneration:
     """Random weights, three times the usual scale so that answers depend on every input."""
     torch.manual_seed(seed)
     model = OpenLlavaForConditionalGeneration._from_config(config or make_config(**kwargs))

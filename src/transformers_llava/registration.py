@@ -1,4 +1,4 @@
-"""Tells transformers' Auto classes about `open_llava`; nothing built in is touched, and doing it twice changes nothing."""
+"""Tells transformers' Auto classes about `open_llava`; nothing built in is touched, twice is once."""
 
 import transformers
 from transformers import (

@@ -24,7 +24,7 @@ class OpenLlavaConfig(PreTrainedConfig):
     Configuration of [`OpenLlavaForConditionalGeneration`].
 
     Args:
-        vision_config (`PreTrainedConfig` or `dict`, *optional*): Vision tower; defaults to CLIP ViT-L/14 at 336 pixels.
+        vision_config (`PreTrainedConfig` or `dict`, *optional*): Vision tower; CLIP ViT-L/14 at 336 pixels by default.
         text_config (`PreTrainedConfig` or `dict`, *optional*): Decoder; defaults to Llama.
         image_token_index (`int`, *optional*): Id that marks a picture's positions in `input_ids`, also called
             `image_token_id`. Defaults to the first id after the vocabulary: it needs no row in the embedding table.
@@ -32,10 +32,10 @@ class OpenLlavaConfig(PreTrainedConfig):
             `mlp{N}x_res{M}x_gelu` or `pooler`.
         projector_hidden_act (`str`, *optional*, defaults to `"gelu"`): Activation between its layers (the exact GELU).
         multimodal_projector_bias (`bool`, *optional*, defaults to `True`): Whether its layers have a bias.
-        vision_feature_layer (`int` or `list[int]`, *optional*, defaults to -2): Which of the tower's `hidden_states` the
-            projector reads; several are concatenated along the channels. The tower is cut behind the last one.
-        vision_feature_select_strategy (`str`, *optional*, defaults to `"default"`): `default` takes the patches, `full`
-            also the class token of towers that have one.
+        vision_feature_layer (`int` or `list[int]`, *optional*, defaults to -2): Which of the tower's `hidden_states`
+            the projector reads; several are concatenated along the channels. The tower is cut behind the last one.
+        vision_feature_select_strategy (`str`, *optional*, defaults to `"default"`): `default` takes the patches,
+            `full` also the class token of towers that have one.
         image_aspect_ratio (`str`, *optional*, defaults to `"square"`): How a picture meets the square tower. `square`:
             centre crop (CLIP) or squash (SigLIP); `pad`: padded with the mean colour; `anyres`, `anyres_max_N`: tiled.
         image_grid_pinpoints (`list[list[int]]`, *optional*): Canvases `[width, height]` for `anyres*`, in order.
@@ -53,7 +53,8 @@ class OpenLlavaConfig(PreTrainedConfig):
     >>> from transformers import CLIPVisionConfig, LlamaConfig
     >>> from transformers_llava import OpenLlavaConfig
 
-    >>> config = OpenLlavaConfig(vision_config=CLIPVisionConfig(image_size=336, patch_size=14), text_config=LlamaConfig())
+    >>> tower = CLIPVisionConfig(image_size=336, patch_size=14)
+    >>> config = OpenLlavaConfig(vision_config=tower, text_config=LlamaConfig())
     >>> config.image_token_id, config.tiling_rule().tokens_per_tile
     (32000, 576)
     ```
@@ -81,8 +82,8 @@ class OpenLlavaConfig(PreTrainedConfig):
     # or the same one if it does not know the layout. `conversion.loading.install` adds the original's and llava-hf's.
     dict_normalizers: ClassVar[list[Callable[[dict[str, Any], str | None], dict[str, Any]]]] = []
 
-    vision_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    vision_config: Any = None  # a `PreTrainedConfig` once built
+    text_config: Any = None
     image_token_index: int | None = None
     projector_type: str = "mlp2x_gelu"
     projector_hidden_act: str = "gelu"
@@ -114,8 +115,8 @@ class OpenLlavaConfig(PreTrainedConfig):
             )
         if self.vision_config.model_type not in NUM_PREFIX_TOKENS:
             raise ValueError(
-                f"vision_config.model_type={self.vision_config.model_type!r} is not a known vision tower, so its class "
-                f"tokens could not be told from its patches. Known: {', '.join(sorted(NUM_PREFIX_TOKENS))}."
+                f"vision_config.model_type={self.vision_config.model_type!r} is not a known vision tower, so "
+                f"its class tokens could not be told from its patches. Known: {', '.join(sorted(NUM_PREFIX_TOKENS))}."
             )
         depth = self.vision_config.num_hidden_layers
         for layer in self.vision_feature_layers:
@@ -167,7 +168,9 @@ class OpenLlavaConfig(PreTrainedConfig):
         )
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         return cls._normalize(config_dict, str(pretrained_model_name_or_path)), kwargs
 

@@ -14,7 +14,7 @@ from transformers.utils import TensorType
 from .tiling_open_llava import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
 
 
-class OpenLlavaImageProcessorKwargs(ImagesKwargs, total=False):
+class OpenLlavaImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """
     Args:
         image_aspect_ratio (`str`): `square`, `pad`, `anyres` or `anyres_max_N`, see [`OpenLlavaConfig`].
@@ -64,7 +64,7 @@ class OpenLlavaImageProcessorPil(PilBackend):
     do_normalize = True
     do_convert_rgb = True
     image_aspect_ratio = "square"
-    image_grid_pinpoints = None
+    image_grid_pinpoints: list[list[int]] | None = None
 
     def __init__(self, **kwargs: Unpack[OpenLlavaImageProcessorKwargs]) -> None:
         super().__init__(**kwargs)
@@ -123,7 +123,7 @@ class OpenLlavaImageProcessorPil(PilBackend):
         return BatchFeature(data, tensor_type=return_tensors)
 
     def _tile(self, image: np.ndarray, tile_size: int, pinpoints: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
-        """The whole picture squashed to one tile, then the tiles of the best canvas. Black around, bicubic throughout."""
+        """The whole picture squashed to one tile, then the tiles of the best canvas; black around, bicubic."""
         height, width = image.shape[-2:]
         canvas_width, canvas_height = select_best_resolution((width, height), pinpoints)
         new_width, new_height = resized_size((width, height), (canvas_width, canvas_height))
@@ -145,7 +145,8 @@ class OpenLlavaImageProcessorPil(PilBackend):
         if image.shape[-2:] == (size.height, size.width):
             return image
         picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1)))
-        resized = picture.resize((size.width, size.height), PILImageResampling.BILINEAR if resample is None else resample)
+        resample = PILImageResampling.BILINEAR if resample is None else resample
+        resized = picture.resize((size.width, size.height), resample)
         return np.moveaxis(np.asarray(resized), -1, 0)
 
     def _to_floats(
@@ -176,13 +177,13 @@ def tile_size_of(size: SizeDict | dict, crop_size: SizeDict | dict | None, do_ce
     if not height or height != width:
         raise ValueError(
             f"The vision tower takes square tiles, but size={size}, crop_size={crop_size} and "
-            f"do_center_crop={do_center_crop} do not end in a square. Give `crop_size` with equal height and width, or "
-            "do_center_crop=False and a `size` with equal height and width."
+            f"do_center_crop={do_center_crop} do not end in a square. Give `crop_size` with equal height and "
+            "width, or do_center_crop=False and a `size` with equal height and width."
         )
     return int(height)
 
 
-def _pad_to_square(image: np.ndarray, color: Sequence[int]) -> np.ndarray:
+def _pad_to_square(image: np.ndarray, color: Sequence[float]) -> np.ndarray:
     channels, height, width = image.shape
     if height == width:
         return image

@@ -37,10 +37,10 @@ def complete_state_dict(
     return completed
 
 
-def checkpoint_keys(files: Iterable[str | os.PathLike]) -> set[str]:
+def checkpoint_keys(files: Iterable[str | os.PathLike[str]]) -> set[str]:
     """Names of all tensors in safetensors or `.bin` files, without reading the tensors."""
     keys: set[str] = set()
-    for file in map(os.fspath, files):
+    for file in (os.fspath(file) for file in files):
         if file.endswith(".safetensors"):
             with safe_open(file, framework="pt") as tensors:
                 keys.update(tensors.keys())
@@ -49,13 +49,13 @@ def checkpoint_keys(files: Iterable[str | os.PathLike]) -> set[str]:
     return keys
 
 
-def lazy_state_dict(files: Iterable[str | os.PathLike]) -> dict[str, Any]:
+def lazy_state_dict(files: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
     """All tensors of the files: safetensors as slices that are read on use, `.bin` memory-mapped."""
     state_dict: dict[str, Any] = {}
-    for file in map(os.fspath, files):
+    for file in (os.fspath(file) for file in files):
         if file.endswith(".safetensors"):
             tensors = safe_open(file, framework="pt")
-            state_dict.update({key: tensors.get_slice(key) for key in tensors.keys()})
+            state_dict.update({key: tensors.get_slice(key) for key in tensors.keys()})  # noqa: SIM118 (no mapping)
         else:
             state_dict.update(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
     return state_dict

@@ -15,15 +15,15 @@ def supervised_loss(
     """
     Cross entropy of the next token over supervised positions.
 
-    In a LLaVA sample most positions are picture and question: of 600 positions of a caption sample 20 have a label. Only
-    their hidden states go through the head, so that the `(sequence, vocabulary)` logits never exist. A compiled graph
-    can not depend on that number and takes all positions.
+    In a LLaVA sample most positions are picture and question: of 600 positions of a caption sample 20 have a label.
+    Only their hidden states go through the head, so that the `(sequence, vocabulary)` logits never exist. A compiled
+    graph can not depend on that number and takes all positions.
 
     Args:
         hidden_states (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`)
         labels (`torch.Tensor` of shape `(batch_size, sequence_length)`): Not shifted; -100 is not supervised.
         project (`Callable`): Hidden states to logits.
-        num_items_in_batch (`int`, *optional*): What the summed loss is divided by; the supervised positions by default.
+        num_items_in_batch (`int`, *optional*): Divisor of the summed loss; by default the supervised positions.
 
     Returns:
         `torch.Tensor`: A scalar in float32. Without any supervised position it is 0 with zero gradients, not NaN.

@@ -29,35 +29,35 @@ ImageSizes = torch.Tensor | Sequence[Sequence[int]]
 class OpenLlavaModelOutputWithPast(BaseModelOutputWithPast):
     """
     Args:
-        image_hidden_states (`torch.FloatTensor` of shape `(sum of image tokens, hidden_size)`, *optional*):
+        image_hidden_states (`torch.Tensor` of shape `(sum of image tokens, hidden_size)`, *optional*):
             What the pictures became in the sequence.
     """
 
-    image_hidden_states: torch.FloatTensor | None = None
+    image_hidden_states: torch.Tensor | None = None
 
 
 @dataclass
 class OpenLlavaCausalLMOutputWithPast(ModelOutput):
     """
     Args:
-        loss (`torch.FloatTensor` of shape `(1,)`, *optional*): Next-token loss over the supervised positions.
-        logits (`torch.FloatTensor` of shape `(batch_size, sequence_length, vocab_size)`, *optional*):
+        loss (`torch.Tensor` of shape `()`, *optional*): Next-token loss over the supervised positions.
+        logits (`torch.Tensor` of shape `(batch_size, sequence_length, vocab_size)`, *optional*):
             `None` in training with labels: the loss needs the supervised positions only, see [`supervised_loss`].
-        image_hidden_states (`torch.FloatTensor` of shape `(sum of image tokens, hidden_size)`, *optional*)
+        image_hidden_states (`torch.Tensor` of shape `(sum of image tokens, hidden_size)`, *optional*)
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
     past_key_values: Cache | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    image_hidden_states: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    image_hidden_states: torch.Tensor | None = None
 
 
 class OpenLlavaPreTrainedModel(PreTrainedModel):
     config: OpenLlavaConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
@@ -84,14 +84,14 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
         state_dict = complete_state_dict(model, state_dict, checkpoint_files)
         return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, expected_keys)
 
-    def save_pretrained(self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any) -> None:
         """
         Saves under this class's own key names.
 
-        `save_original_format=True`, the default elsewhere in transformers, would rename the keys back to the layout that
-        the checkpoint was loaded from; files of one checkpoint would then differ by where it once came from.
+        `save_original_format=True`, the default elsewhere in transformers, would rename the keys back to the layout
+        that the checkpoint was loaded from; files of one checkpoint would then differ by where it once came from.
         """
-        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+        super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
@@ -106,10 +106,10 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         self.vision_tower, unwanted_keys = build_vision_tower(config)
         self.multi_modal_projector = OpenLlavaMultiModalProjector(config)
         self.language_model = AutoModel.from_config(config.text_config)
+        self.image_newline: nn.Parameter | None = None
         if config.has_image_newline:
             self.image_newline = nn.Parameter(torch.empty(config.text_config.hidden_size))
         else:
-            self.image_newline = None
             unwanted_keys.append(r"(^|\.)image_newline$")
         self._keys_to_ignore_on_load_unexpected = [*self._keys_to_ignore_on_load_unexpected, *unwanted_keys]
         self.post_init()
@@ -121,11 +121,11 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         Encodes pictures.
 
         Args:
-            pixel_values (`torch.Tensor` of shape `(sum of num_tiles, 3, tile_size, tile_size)`): Tiles of all pictures one
-                after another. `(num_images, max_num_tiles, 3, tile_size, tile_size)`, padded with unused tiles, is
+            pixel_values (`torch.Tensor` of shape `(sum of num_tiles, 3, tile_size, tile_size)`): Tiles of all pictures
+                one after another. `(num_images, max_num_tiles, 3, tile_size, tile_size)`, padded with unused tiles, is
                 accepted too.
-            image_sizes (`torch.Tensor` of shape `(num_images, 2)`, *optional*): `(height, width)` of each picture before
-                any processing. Needed for `anyres*`; a list of pairs saves the copy from the device.
+            image_sizes (`torch.Tensor` of shape `(num_images, 2)`, *optional*): `(height, width)` of each picture
+                before any processing. Needed for `anyres*`; a list of pairs saves the copy from the device.
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `pooler_output` is a list with one tensor
@@ -141,20 +141,20 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         image_sizes: ImageSizes | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         **kwargs: Any,
     ) -> OpenLlavaModelOutputWithPast:
         """
         Args:
-            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`): With `image_token_id` at every
+            input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): With `image_token_id` at every
                 position that a picture fills.
             pixel_values, image_sizes: See [`~OpenLlavaModel.get_image_features`].
             mm_encoder_outputs (`dict`, *optional*): `{"image": output of get_image_features}` in place of pixels.
@@ -168,7 +168,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         if image_output is None and pixel_values is not None and pixel_values.shape[0] > 0:
             image_output = self.get_image_features(pixel_values, image_sizes)
         image_features = None
-        if inputs_embeds is None:
+        if input_ids is not None:
             is_image = input_ids == self.config.image_token_id
             # The id may lie outside the embedding table, so another row is read and then overwritten.
             inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
@@ -180,8 +180,8 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 inputs_embeds = _scatter(inputs_embeds, is_image, image_features)
         elif image_output is not None:
             raise ValueError(
-                "Pictures were given with `inputs_embeds`, in which their positions can not be recognised. Give `input_ids`, "
-                "or put the output of `get_image_features` into `inputs_embeds` yourself."
+                "Pictures were given with `inputs_embeds`, in which their positions can not be recognised. Give "
+                "`input_ids`, or put the output of `get_image_features` into `inputs_embeds` yourself."
             )
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
@@ -210,8 +210,9 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             return [image_layout((1, 1), rule)] * pixel_values.shape[0], pixel_values
         if image_sizes is None:
             raise ValueError(
-                f"image_aspect_ratio={rule.image_aspect_ratio!r} joins tiles by the picture's own size, and `image_sizes` "
-                "was not given. Pass the `image_sizes` (height, width) that the processor returns beside `pixel_values`."
+                f"image_aspect_ratio={rule.image_aspect_ratio!r} joins tiles by the picture's own size, and "
+                "`image_sizes` was not given. Pass the `image_sizes` (height, width) that the processor returns "
+                "beside `pixel_values`."
             )
         pairs = image_sizes.tolist() if isinstance(image_sizes, torch.Tensor) else image_sizes
         sizes = [(int(width), int(height)) for height, width in pairs]
@@ -232,7 +233,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         )
 
     def _check_counts(self, is_image: torch.Tensor, num_features: int) -> None:
-        """Positions and features must be equally many; told without waiting for the device where it would cost time."""
+        """Positions and features must be equally many; in training told without waiting for the device."""
         if torch.compiler.is_compiling() or (self.training and is_image.device.type != "cpu"):
             torch._assert_async(is_image.sum() == num_features, f"`input_ids` has not {num_features} image positions.")
             return
@@ -243,8 +244,8 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 + (
                     "No pictures were given: pass `pixel_values`."
                     if num_features == 0
-                    else "Either the sequence was truncated inside a picture, or processor and model differ in image size, "
-                    "tiling or feature strategy: save and load them together, and do not truncate image positions."
+                    else "Either the sequence was truncated inside a picture, or processor and model differ in image "
+                    "size, tiling or feature strategy: save and load them together, and do not truncate pictures."
                 )
             )
 
@@ -273,7 +274,8 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
         super().__init__(config)
         self.model = OpenLlavaModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
-        self._tied_weights_keys = {"lm_head.weight": f"model.language_model.{_embedding_name(self.model.language_model)}"}
+        embeddings = _embedding_name(self.model.language_model)
+        self._tied_weights_keys = {"lm_head.weight": f"model.language_model.{embeddings}"}
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -289,14 +291,14 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         image_sizes: ImageSizes | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
@@ -306,9 +308,9 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
         """
         Args:
             input_ids, pixel_values, image_sizes: See [`OpenLlavaModel.forward`].
-            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Supervised token ids, -100
-                elsewhere; image positions never count. In training mode the logits are then not returned.
-            num_items_in_batch (`int`, *optional*): Supervised tokens of the whole optimizer step, to divide the loss by.
+            labels (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): Supervised token ids,
+                -100 elsewhere; image positions never count. In training mode the logits are then not returned.
+            num_items_in_batch (`int`, *optional*): Supervised tokens of the whole optimizer step: the loss's divisor.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -352,8 +354,8 @@ def _scatter(inputs_embeds: torch.Tensor, is_image: torch.Tensor, image_features
     """
     Puts the n-th feature at the n-th image position.
 
-    With `is_image = [0, 1, 1, 0, 1]` the running count gives rows `[-, 0, 1, -, 2]`; reading rows and choosing is faster
-    than `masked_scatter` and needs no answer from the device.
+    With `is_image = [0, 1, 1, 0, 1]` the running count gives rows `[-, 0, 1, -, 2]`; reading rows and choosing is
+    faster than `masked_scatter` and needs no answer from the device.
     """
     row = (is_image.flatten().cumsum(0) - 1).clamp(0, image_features.shape[0] - 1).view_as(is_image)
     return torch.where(is_image[..., None], image_features[row], inputs_embeds)

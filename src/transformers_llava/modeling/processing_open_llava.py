@@ -1,4 +1,4 @@
-"""Text with `<image>` markers, and pictures, to model inputs: each marker becomes as many tokens as its picture costs."""
+"""Text with `<image>` markers and pictures to model inputs: a marker becomes as many tokens as its picture costs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from .image_processing_pil_open_llava import OpenLlavaImageProcessorKwargs, Open
 from .tiling_open_llava import TilingRule, image_layout
 
 
-class OpenLlavaProcessorKwargs(ProcessingKwargs, total=False):
+class OpenLlavaProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
     images_kwargs: OpenLlavaImageProcessorKwargs
     _defaults = {"text_kwargs": {"padding": False, "return_token_type_ids": False}}
 
@@ -41,8 +41,8 @@ class OpenLlavaProcessor(ProcessorMixin):
     ```
     """
 
-    # Contract: each takes (folder or Hub id, **hub keyword arguments) and returns a processor for a checkpoint that has
-    # no processor files of ours, or None if it is not concerned. `conversion.loading.install` adds one.
+    # Contract: each takes (folder or Hub id, **hub keyword arguments) and returns a processor for a checkpoint that
+    # has no processor files of ours, or None if it is not concerned. `conversion.loading.install` adds one.
     fallback_builders: ClassVar[list[Callable[..., "OpenLlavaProcessor | None"]]] = []
     valid_processor_kwargs = OpenLlavaProcessorKwargs
 
@@ -84,12 +84,14 @@ class OpenLlavaProcessor(ProcessorMixin):
                 CLIP's or SigLIP's defaults if not given. Its aspect mode and pinpoints are set from `config`.
         """
         if tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
-            tokenizer.add_special_tokens({"additional_special_tokens": [image_token]}, replace_extra_special_tokens=False)
+            tokenizer.add_special_tokens(
+                {"additional_special_tokens": [image_token]}, replace_extra_special_tokens=False
+            )
         token_id = tokenizer.convert_tokens_to_ids(image_token)
         if token_id != config.image_token_id:
             raise ValueError(
-                f"The tokenizer has {image_token!r} at id {token_id}, the model expects {config.image_token_id}; every "
-                "picture would be read as text. Set `config.image_token_index` to the tokenizer's id."
+                f"The tokenizer has {image_token!r} at id {token_id}, the model expects {config.image_token_id}; "
+                "every picture would be read as text. Set `config.image_token_index` to the tokenizer's id."
             )
         image_processor = image_processor or default_image_processor(config)
         image_processor.image_aspect_ratio = config.image_aspect_ratio
@@ -137,7 +139,7 @@ class OpenLlavaProcessor(ProcessorMixin):
         aspect_ratio = setting("image_aspect_ratio")
         if aspect_ratio == own.image_aspect_ratio:
             return own
-        # One tile per picture on a tiled checkpoint: the newline vector closes each, as in LLaVA-NeXT's multi-image samples.
+        # One tile per picture on a tiled checkpoint: a newline closes each, as in LLaVA-NeXT's multi-image samples.
         newline = own.is_tiled and not aspect_ratio.startswith("anyres") and self.patch_merge_type == "spatial_unpad"
         return replace(own, image_aspect_ratio=aspect_ratio, single_tile_newline=newline)
 
@@ -185,7 +187,8 @@ def _special_token_id(tokenizer: Any, token: str) -> int | None:
     if token_id is None or token_id == tokenizer.unk_token_id:
         raise ValueError(
             f"The tokenizer has no token {token!r}, so pictures would have no place in the text. Add it with "
-            f"`tokenizer.add_special_tokens({{'additional_special_tokens': [{token!r}]}})`; the model needs no new row for it."
+            f"`tokenizer.add_special_tokens({{'additional_special_tokens': [{token!r}]}})`; the model needs no new "
+            "row for it."
         )
     return token_id
 

@@ -23,6 +23,8 @@ class OpenLlavaMultiModalProjector(nn.Module):
         self.kind = config.projector_type
         self.num_layers, num_residual_blocks = projector_depth(self.kind)
         self.act = ACT2FN[config.projector_hidden_act]
+        self.linear_1: nn.Module  # and `linear_2`, ...: as many as the type says
+        self.conv_pool: nn.Module
         if self.kind == "pooler":
             self.conv_pool = nn.Conv2d(num_in, num_out, kernel_size=2, stride=2)
         for i in range(1, self.num_layers + 1):

@@ -14,8 +14,9 @@ def build_vision_tower(config: OpenLlavaConfig) -> tuple[PreTrainedModel, list[s
     """
     Builds the tower of `config.vision_config` and cuts it behind the last feature layer that is read.
 
-    What lies behind that layer (one CLIP layer for -2, the final norm, SigLIP's pooling head) is never used for LLaVA's
-    features. Cutting it saves its time and memory, and leaves no parameter without a gradient, which DDP would refuse.
+    What lies behind that layer (one CLIP layer for -2, the final norm, SigLIP's pooling head) is never used for
+    LLaVA's features. Cutting it saves its time and memory, and leaves no parameter without a gradient,
+    which DDP would refuse.
 
     Returns:
         The tower, and regular expressions of checkpoint keys that are not wanted for that reason.
@@ -96,7 +97,7 @@ def merge_tiles(
 def _merge_grid(
     tiles: torch.Tensor, layout: ImageLayout, config: OpenLlavaConfig, image_newline: torch.Tensor | None
 ) -> torch.Tensor:
-    """Tiles in reading order to one feature map over the whole canvas, cut, scaled, closed by newlines, read row by row."""
+    """Tiles in reading order to one map over the whole canvas: cut, scaled, closed by newlines, read row by row."""
     side = config.tiling_rule().num_patches_per_side
     channels = tiles.shape[-1]
     grid = tiles.view(layout.rows, layout.columns, side, side, channels)
