@@ -1,0 +1,17 @@
+"""`llava demo`: the whole chain on this machine's CPU, in minutes."""
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("demo", help="the whole chain on this machine's CPU", allow_abbrev=False)
+    parser.add_argument("--output_dir", default="demo_output", help="default: demo_output")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from transformers_llava.demo.run import run_demo
+
+    return run_demo(output_dir=args.output_dir, seed=args.seed)

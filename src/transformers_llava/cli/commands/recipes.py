@@ -1,0 +1,58 @@
+"""`llava recipes`: list, show and copy the packaged recipes, and list the fields that one may use."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from transformers_llava.cli.errors import CommandError
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("recipes", help="list, show and copy the packaged recipes", allow_abbrev=False)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("ls", help="names, with the first line of what each is").set_defaults(run=_list)
+    show = actions.add_parser("show", help="print a recipe")
+    show.add_argument("name", metavar="NAME")
+    show.set_defaults(run=_show)
+    copy = actions.add_parser("cp", help="copy a recipe to a file of your own")
+    copy.add_argument("name", metavar="NAME")
+    copy.add_argument("file", metavar="FILE", type=Path)
+    copy.set_defaults(run=_copy)
+    fields = actions.add_parser("fields", help="every field that a recipe may use")
+    fields.add_argument("word", nargs="?", default="", metavar="WORD", help="only fields with this word in the name")
+    fields.set_defaults(run=_fields)
+
+
+def _list(args: argparse.Namespace) -> None:
+    from transformers_llava.cli.packaged import header_of, list_recipes, recipe_path
+
+    names = list_recipes()
+    width = max(map(len, names))
+    for name in names:
+        header = header_of(recipe_path(name))
+        print(f"{name:<{width}}  {header[0] if header else ''}")
+
+
+def _show(args: argparse.Namespace) -> None:
+    from transformers_llava.cli.packaged import recipe_path
+
+    print(recipe_path(args.name).read_text(encoding="utf-8"), end="")
+
+
+def _copy(args: argparse.Namespace) -> None:
+    from transformers_llava.cli.packaged import recipe_path
+
+    source = recipe_path(args.name)
+    if args.file.exists():
+        raise CommandError(f"{str(args.file)!r} exists and would be overwritten. Choose another name or remove it.")
+    args.file.parent.mkdir(parents=True, exist_ok=True)
+    args.file.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    print(f"{args.name} -> {args.file}")
+
+
+def _fields(args: argparse.Namespace) -> None:
+    from transformers_llava.training.recipe import describe_fields
+
+    for name, help_text in describe_fields().items():
+        if args.word in name:
+            print(f"{name}\n    {help_text}")

@@ -1,0 +1,131 @@
+"""A recipe and an accelerate configuration to the processes that train, or to a refusal that says why not."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transformers_llava.cli.errors import CommandError
+from transformers_llava.cli.packaged import accelerate_config_path
+
+
+TRAINING_MODULE = "transformers_llava.training.sft"
+
+_SEVERAL_GPUS = ("MULTI_GPU", "FSDP", "DEEPSPEED", "MEGATRON_LM")
+
+
+def launch_training(
+    recipe: Path, fields: Sequence[str], accelerate_config: str | None = None, num_processes: int | None = None
+) -> int:
+    """
+    Trains through `accelerate launch` and waits for the end.
+
+    Args:
+        recipe (`Path`): The recipe's file.
+        fields (`Sequence[str]`): Flags that lie over its fields.
+        accelerate_config (`str`, *optional*): Name or file; what fits this machine by default.
+        num_processes (`int`, *optional*): Instead of the configuration's.
+
+    Returns:
+        `int`: Exit status of the training.
+
+    Raises:
+        `CommandError`: if accelerate would quietly run something else than the configuration says.
+    """
+    command = training_command(recipe, fields, accelerate_config, num_processes)
+    print("$ " + shlex.join(command), flush=True)
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the terminal has told the child too; let it end by itself
+        return process.wait()
+
+
+def training_command(
+    recipe: Path, fields: Sequence[str], accelerate_config: str | None = None, num_processes: int | None = None
+) -> list[str]:
+    """The command that trains, checked against the machine; prints in one line what it amounts to."""
+    num_gpus = _num_gpus() if accelerate_config != "cpu" else 0
+    if accelerate_config is None:
+        accelerate_config = "cpu" if num_gpus == 0 else "single_gpu" if num_gpus == 1 else "ddp"
+        if accelerate_config == "ddp" and num_processes is None:
+            num_processes = num_gpus
+    path = accelerate_config_path(accelerate_config)
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if num_processes is not None:
+        settings["num_processes"] = num_processes
+    check_accelerate_config(settings, num_gpus=num_gpus, name=accelerate_config)
+    print(describe(settings, accelerate_config), flush=True)
+    options = ["--config_file", str(path), "--num_cpu_threads_per_process", str(_threads(settings))]
+    if num_processes is not None:
+        options += ["--num_processes", str(num_processes)]
+    if settings.get("distributed_type", "NO") == "NO":
+        options.append("--quiet")  # the training's own message, without accelerate's traceback on top
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *options]
+    return [*launcher, "-m", TRAINING_MODULE, "--config", str(recipe), *fields]
+
+
+def check_accelerate_config(settings: dict[str, Any], *, num_gpus: int, name: str) -> None:
+    """
+    Refuses what accelerate would accept and then not do.
+
+    On a machine without a GPU it ignores FSDP and DeepSpeed, and starts one process where several are asked for; all
+    without a word.
+    """
+    kind = str(settings.get("distributed_type", "NO"))
+    num_processes = int(settings.get("num_processes", 1))
+    num_machines = int(settings.get("num_machines", 1))
+    on_cpu = bool(settings.get("use_cpu", False))
+    if on_cpu and kind in _SEVERAL_GPUS:
+        raise CommandError(
+            f"the accelerate configuration {name!r} asks for {kind} and for `use_cpu: true`; accelerate would ignore "
+            f"{kind} and train unsharded. Remove one of the two."
+        )
+    if not on_cpu and num_gpus == 0:
+        raise CommandError(
+            f"the accelerate configuration {name!r} needs a GPU and none is visible; accelerate would quietly train "
+            "on the CPU, without any sharding. Use `--accelerate_config cpu`, or make a GPU visible."
+        )
+    if kind not in _SEVERAL_GPUS and num_processes > 1:
+        raise CommandError(
+            f"the accelerate configuration {name!r} asks for {num_processes} processes with distributed_type {kind}; "
+            "accelerate would start one. Use `num_processes: 1`, or a configuration for several GPUs such as `ddp`."
+        )
+    per_machine = -(-num_processes // num_machines)
+    if kind in _SEVERAL_GPUS and per_machine > num_gpus:
+        raise CommandError(
+            f"the accelerate configuration {name!r} puts {per_machine} processes on this machine, which has "
+            f"{num_gpus} GPU(s). Use `--num_processes {num_gpus * num_machines}`."
+        )
+
+
+def describe(settings: dict[str, Any], name: str) -> str:
+    """One line: what will really run."""
+    num_processes, num_machines = int(settings.get("num_processes", 1)), int(settings.get("num_machines", 1))
+    kind = str(settings.get("distributed_type", "NO"))
+    device = "CPU" if settings.get("use_cpu") else "GPU"
+    if kind not in _SEVERAL_GPUS:
+        return f"{name}: 1 process on 1 {device}"
+    return f"{name}: {kind}, {num_processes} processes on {num_processes} GPUs of {num_machines} machine(s)"
+
+
+def _num_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _threads(settings: dict[str, Any]) -> int:
+    """Said outright, because accelerate counts physical cores, which containers often can not tell."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return int(os.environ["OMP_NUM_THREADS"])
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // int(settings.get("num_processes", 1)))
+
+
+__all__ = ["TRAINING_MODULE", "check_accelerate_config", "describe", "launch_training", "training_command"]

@@ -1,0 +1,55 @@
+"""The `llava` command: one screen of parser, one module per command, imported only when it is the one to run."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from transformers_llava.cli.errors import CommandError
+
+
+# Contract: `transformers_llava.cli.commands.<name>` has `add_parser(subparsers)`, which sets the defaults `run`
+# (a function of the parsed arguments that returns the exit status or None) and, where flags that the parser does not
+# know are fields of a recipe, `takes_fields=True`; they are then in `args.fields`.
+COMMANDS = {
+    "demo": "the whole chain on this machine's CPU, in minutes",
+    "train": "train one stage from a recipe",
+    "inspect": "look at data, templates and models",
+    "recipes": "list, show and copy the packaged recipes",
+    "env": "versions and hardware, for a bug report",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status; a person's mistake is one message, without a traceback."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(argv[0] if argv else None)
+    args, unknown = parser.parse_known_args(argv)
+    if not hasattr(args, "run"):
+        parser.print_help()
+        return 0 if not argv else 2
+    if unknown and not getattr(args, "takes_fields", False):
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    args.fields = unknown
+    try:
+        return args.run(args) or 0
+    except CommandError as error:
+        print(f"llava {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llava", description="LLaVA, native to today's Hugging Face stack.", allow_abbrev=False
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, description in COMMANDS.items():
+        if name == chosen:
+            importlib.import_module(f"transformers_llava.cli.commands.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=description)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

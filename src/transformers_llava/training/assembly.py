@@ -1,0 +1,194 @@
+"""A language model and a vision tower to one LLaVA with a fresh projector; or an earlier checkpoint, to go on from."""
+
+import logging
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.image_processing_base import ImageProcessingMixin
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+from transformers_llava.modeling.configuration_open_llava import NUM_PREFIX_TOKENS, OpenLlavaConfig
+from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
+from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
+from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
+from transformers_llava.modeling.projector_open_llava import OpenLlavaMultiModalProjector
+from transformers_llava.training.configs import ModelConfig, RecipeError
+
+
+logger = logging.getLogger(__name__)
+
+IMAGE_TOKEN = "<image>"
+
+_IMAGE_SETTINGS = (
+    "size",
+    "crop_size",
+    "do_center_crop",
+    "do_resize",
+    "resample",
+    "image_mean",
+    "image_std",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+)
+
+
+def load_model(
+    config: ModelConfig, *, seed: int, dtype: torch.dtype | dict[str, torch.dtype] = torch.float32
+) -> tuple[OpenLlavaForConditionalGeneration, OpenLlavaProcessor]:
+    """
+    The model and processor that a recipe starts from.
+
+    Args:
+        config (`ModelConfig`): Names a checkpoint, or the parts.
+        seed (`int`): Of a fresh projector.
+        dtype (`torch.dtype` or `dict`, *optional*): What the weights are loaded as; per sub-configuration with a
+            dictionary such as `{"text_config": torch.bfloat16, "": torch.float32}`.
+    """
+    if config.model_name_or_path is None:
+        return assemble_model(config, seed=seed, dtype=dtype)
+    model = OpenLlavaForConditionalGeneration.from_pretrained(
+        config.model_name_or_path, dtype=dtype, attn_implementation=config.attn_implementation
+    )
+    processor = OpenLlavaProcessor.from_pretrained(config.model_name_or_path)
+    if config.image_aspect_ratio is not None and config.image_aspect_ratio != model.config.image_aspect_ratio:
+        # LLaVA-1.5 itself does this: stage 1 crops the square centre, stage 2 pads.
+        model.config.image_aspect_ratio = config.image_aspect_ratio
+        model.config.tiling_rule()  # raises if the checkpoint can not be used that way
+        processor.image_processor.image_aspect_ratio = config.image_aspect_ratio
+    return model, processor
+
+
+def assemble_model(
+    config: ModelConfig, *, seed: int, dtype: torch.dtype | dict[str, torch.dtype] = torch.float32
+) -> tuple[OpenLlavaForConditionalGeneration, OpenLlavaProcessor]:
+    """
+    Builds a LLaVA from a language model with its tokenizer and a vision tower with its image processor.
+
+    The projector is fresh, drawn from `seed` as the original draws it (torch's own initialisation of a linear layer).
+    `<image>` becomes a special token of the tokenizer; the embedding table is left as it is, for the model never looks
+    up a row for it.
+
+    Args:
+        config (`ModelConfig`): `language_model_name_or_path`, `vision_tower_name_or_path`, and the architecture
+            fields.
+        seed (`int`): Of the projector. Nothing else is random.
+        dtype (`torch.dtype` or `dict`, *optional*): See [`load_model`].
+
+    Returns:
+        The model, and the processor without a chat template unless the tokenizer brings one.
+    """
+    assert config.language_model_name_or_path is not None
+    assert config.vision_tower_name_or_path is not None
+    # "auto": each part is read in the precision that it was saved in, and cast once, below.
+    language_model = AutoModelForCausalLM.from_pretrained(config.language_model_name_or_path, dtype="auto")
+    tower, vision_config = _load_tower(config.vision_tower_name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(config.language_model_name_or_path)
+    image_token_id = _add_image_token(tokenizer)
+    model_config = OpenLlavaConfig(
+        vision_config=vision_config,
+        text_config=language_model.config,
+        image_token_index=image_token_id,
+        **_architecture(config, vision_config.model_type),
+    )
+    model = OpenLlavaForConditionalGeneration.from_pretrained(
+        None,
+        config=model_config,
+        state_dict=_join(tower, language_model) | _fresh_projector(model_config, seed),
+        dtype=dtype,
+        attn_implementation=config.attn_implementation,
+    )
+    model.generation_config = language_model.generation_config
+    for part in (model.config.text_config, model.config.vision_config):
+        part._name_or_path = ""  # a folder of this machine, which would be saved with the weights
+    processor = OpenLlavaProcessor.from_model_config(
+        model_config,
+        tokenizer,
+        image_processor=_image_processor(config.vision_tower_name_or_path, vision_config.image_size),
+        chat_template=tokenizer.chat_template,
+        image_token=IMAGE_TOKEN,
+    )
+    return model, processor
+
+
+def _load_tower(name_or_path: str) -> tuple[PreTrainedModel, Any]:
+    """The vision half of a CLIP or SigLIP, from a folder that holds that half alone or both."""
+    whole_config = AutoConfig.from_pretrained(name_or_path)
+    vision_config = getattr(whole_config, "vision_config", whole_config)
+    if type(vision_config) not in MODEL_MAPPING or vision_config.model_type not in NUM_PREFIX_TOKENS:
+        raise RecipeError(
+            f"{name_or_path!r} is a {whole_config.model_type!r}, which has no vision tower that is known here, so its "
+            f"features could not be read. Use one of {', '.join(sorted(NUM_PREFIX_TOKENS))}."
+        )
+    tower_class = MODEL_MAPPING[type(vision_config)]
+    return tower_class.from_pretrained(name_or_path, config=vision_config, dtype="auto"), vision_config
+
+
+def _architecture(config: ModelConfig, tower_type: str) -> dict[str, Any]:
+    names = (
+        "projector_type",
+        "vision_feature_layer",
+        "image_aspect_ratio",
+        "image_grid_pinpoints",
+        "patch_merge_type",
+    )
+    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    # A tower without a class token has none to leave out.
+    strategy = config.vision_feature_select_strategy or ("default" if NUM_PREFIX_TOKENS[tower_type] else "full")
+    return {**given, "vision_feature_select_strategy": strategy}
+
+
+def _add_image_token(tokenizer: Any) -> int:
+    if IMAGE_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]}, replace_extra_special_tokens=False)
+    if tokenizer.pad_token is None:  # Llama has none; LLaVA pads with <unk>. Padded positions are masked either way.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+
+
+def _join(tower: PreTrainedModel, language_model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Both parts' tensors under the names that they have in a LLaVA."""
+    head = language_model.get_output_embeddings()
+    if getattr(head, "bias", None) is not None:
+        raise RecipeError(
+            f"the head of {language_model.config.model_type!r} has a bias, which a LLaVA head does not; it would be "
+            "lost."
+        )
+    state_dict = {f"model.vision_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
+    for name, tensor in language_model.base_model.state_dict().items():
+        state_dict[f"model.language_model.{name}"] = tensor
+    state_dict["lm_head.weight"] = head.weight
+    return state_dict
+
+
+def _fresh_projector(config: OpenLlavaConfig, seed: int) -> dict[str, torch.Tensor]:
+    """Weights that depend on the seed alone, not on what was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        projector = OpenLlavaMultiModalProjector(config)
+        hidden_size = config.text_config.hidden_size
+        newline = torch.randn(hidden_size) / hidden_size**0.5
+    state_dict = {f"model.multi_modal_projector.{name}": tensor for name, tensor in projector.state_dict().items()}
+    return state_dict | ({"model.image_newline": newline} if config.has_image_newline else {})
+
+
+def _image_processor(name_or_path: str, image_size: int) -> OpenLlavaImageProcessorPil | None:
+    """The tower's own preprocessing; `None` (its family's default) where the folder has none."""
+    try:
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(name_or_path)
+    except OSError:
+        logger.warning("%s has no preprocessor_config.json; the defaults of its model family are used.", name_or_path)
+        return None
+    known = {name: settings[name] for name in _IMAGE_SETTINGS if settings.get(name) is not None}
+    known.setdefault("do_center_crop", "crop_size" in known)  # SigLIP's file does not mention it and does not crop
+    processor = OpenLlavaImageProcessorPil(**known)
+    if processor.tile_size != image_size:
+        raise RecipeError(
+            f"the tower {name_or_path!r} takes pictures of {image_size} pixels, but its preprocessor_config.json "
+            f"makes them {processor.tile_size}. Its position embeddings would not fit; correct one of the two files."
+        )
+    return processor
+
+
+__all__ = ["IMAGE_TOKEN", "assemble_model", "load_model"]

@@ -1,0 +1,174 @@
+"""The settings of a training run: where the model comes from, what it reads, what of it learns, and how."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from trl import SFTConfig
+
+
+COMPONENTS = ("vision_tower", "multi_modal_projector", "language_model")
+MODES = ("frozen", "full", "lora")
+
+
+class RecipeError(ValueError):
+    """A recipe or flag that can not be run as it stands: shown to the person without a traceback."""
+
+
+_ONLY_WITH_PARTS = (
+    "language_model_name_or_path",
+    "vision_tower_name_or_path",
+    "projector_type",
+    "vision_feature_layer",
+    "vision_feature_select_strategy",
+    "image_grid_pinpoints",
+    "patch_merge_type",
+)
+
+
+@dataclass
+class ModelConfig:
+    """
+    Where the model comes from: a checkpoint of ours, or its parts with a fresh projector between them.
+
+    With `model_name_or_path` the architecture is the checkpoint's own, and only what may change between stages
+    (`image_aspect_ratio`, `attn_implementation`) is taken from here.
+    """
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of a LLaVA checkpoint to go on from."}
+    )
+    language_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Language model with its tokenizer, to build a new LLaVA from parts."}
+    )
+    vision_tower_name_or_path: str | None = field(
+        default=None, metadata={"help": "Vision tower with its image processor, to build a new LLaVA from parts."}
+    )
+    projector_type: str | None = field(default=None, metadata={"help": "Default mlp2x_gelu. Only with parts."})
+    vision_feature_layer: int | list[int] | None = field(
+        default=None, metadata={"help": "Default -2. Only with parts."}
+    )
+    vision_feature_select_strategy: str | None = field(
+        default=None,
+        metadata={"help": "Default: `default` for a tower with a class token, else `full`. Only with parts."},
+    )
+    image_grid_pinpoints: list | None = field(
+        default=None, metadata={"help": "Tile canvases [width, height] for anyres. Only with parts."}
+    )
+    patch_merge_type: str | None = field(default=None, metadata={"help": "Default flat. Only with parts."})
+    image_aspect_ratio: str | None = field(
+        default=None,
+        metadata={"help": "square | pad | anyres | anyres_max_N. Default: the checkpoint's; square with parts."},
+    )
+    attn_implementation: str = field(
+        default="sdpa", metadata={"help": "Attention of the language model and the tower."}
+    )
+
+    def __post_init__(self) -> None:
+        parts = [self.language_model_name_or_path, self.vision_tower_name_or_path]
+        if self.model_name_or_path is None and None in parts:
+            raise RecipeError(
+                "nothing says where the model comes from, so there is nothing to train. Give either "
+                "`model_name_or_path` (a LLaVA checkpoint) or both `language_model_name_or_path` and "
+                f"`vision_tower_name_or_path` (its parts); of the parts given are {parts}."
+            )
+        if self.model_name_or_path is not None:
+            given = [name for name in _ONLY_WITH_PARTS if getattr(self, name) is not None]
+            if given:
+                raise RecipeError(
+                    f"`model_name_or_path` brings its own architecture, but the recipe also sets {', '.join(given)}; "
+                    "one of the two would be ignored. Remove those fields, or build from parts without "
+                    "`model_name_or_path`."
+                )
+
+
+@dataclass
+class DataConfig:
+    """What the model reads."""
+
+    train_data: list[dict[str, Any]] | str | None = field(
+        default=None,
+        metadata={"help": "Sources ({name, path, image_root, format, num_examples, ...}), or the file of a mixture."},
+    )
+    chat_template: str | None = field(
+        default=None,
+        metadata={"help": "Packaged template (`plain`, `vicuna_v1`, ...) or .jinja file. Default: the checkpoint's."},
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Longest example in tokens, picture included. Longer ones are cut at the end."}
+    )
+    packed: bool = field(
+        default=False,
+        metadata={
+            "help": "Deal the examples of each optimizer step into equal packs without padding. Changes no result."
+        },
+    )
+    strict: bool = field(
+        default=False, metadata={"help": "Stop at the first broken record, instead of counting it and going on."}
+    )
+    data_num_proc: int | None = field(default=None, metadata={"help": "Processes that read the records."})
+
+    def __post_init__(self) -> None:
+        if not self.train_data:
+            raise RecipeError(
+                "`train_data` is missing, so there is nothing to learn from. Give a list of sources, for example "
+                """--train_data '[{name: mine, path: mine.json, image_root: images}]', or the file of a mixture."""
+            )
+
+
+@dataclass
+class ComponentConfig:
+    """
+    How one component takes part.
+
+    Args:
+        mode (`str`, *optional*, defaults to `"frozen"`): `frozen`, `full`, or `lora` (low-rank updates, merged at the
+            end).
+        learning_rate (`float`, *optional*): Its own; the recipe's `learning_rate` otherwise.
+        weight_decay (`float`, *optional*): Its own; the recipe's `weight_decay` otherwise.
+        lora_rank, lora_alpha, lora_dropout: Of `mode="lora"`; the defaults are LLaVA-1.5's.
+    """
+
+    mode: str = "frozen"
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    lora_rank: int = 128
+    lora_alpha: int = 256
+    lora_dropout: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise RecipeError(f"mode={self.mode!r} is not a way to train a component. Choose from {', '.join(MODES)}.")
+        if self.mode == "frozen" and (self.learning_rate is not None or self.weight_decay is not None):
+            raise RecipeError(
+                f"a frozen component learns nothing, but a learning rate or weight decay is given ({self}). Set its "
+                "mode to `full` or `lora`, or remove them."
+            )
+
+
+@dataclass
+class LlavaSFTConfig(SFTConfig):
+    """
+    [`~trl.SFTConfig`] whose data preparation is left to our collators.
+
+    Everything of [`~transformers.TrainingArguments`] is a field of a recipe. TRL's own tokenizing, truncating and
+    packing stay off, for it would redo on text what is done here with pictures.
+    """
+
+    def __post_init__(self) -> None:
+        for name in ("packing", "padding_free", "assistant_only_loss"):
+            if getattr(self, name):
+                raise RecipeError(
+                    f"`{name}` asks TRL to prepare the examples, which it refuses for pictures. Labels come from the "
+                    "chat template already; for packing set `packed: true`."
+                )
+        self.max_length = None
+        self.remove_unused_columns = False
+        self.dataset_kwargs = {"skip_prepare_dataset": True}
+        if self.bf16 is None and not self.fp16:
+            self.bf16 = False  # TRL would turn it on, which a CPU run then pays for
+        if getattr(self, "activation_checkpointing", False) is None:  # its new name, which does not warn
+            self.activation_checkpointing = bool(self.gradient_checkpointing)
+        super().__post_init__()
+
+
+__all__ = ["COMPONENTS", "MODES", "ComponentConfig", "DataConfig", "LlavaSFTConfig", "ModelConfig", "RecipeError"]

@@ -1,0 +1,167 @@
+"""What was run, on what, from which data, and what came of it: `run.json` beside every checkpoint."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import sys
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+FILE_NAME = "run.json"
+SCHEMA_VERSION = 1
+
+_PACKAGES = (
+    "transformers-llava",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "peft",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "huggingface_hub",
+    "numpy",
+    "pillow",
+)
+
+
+@dataclass
+class RunRecord:
+    """
+    The story of one training run, as plain JSON types.
+
+    Contract: nothing in it names a machine, a person or a place. Paths are cut to their last part, so that the record
+    can be published with the weights it belongs to, and two machines that do the same write the same settings.
+    """
+
+    stage: str | None
+    recipe: dict[str, Any]  # what the person wrote
+    configuration: dict[str, Any]  # every field as it was in force
+    components: list[dict[str, Any]]
+    data: dict[str, Any]
+    seed: int
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    loss_history: list[dict[str, Any]] = field(default_factory=list)
+    weights: dict[str, str] = field(default_factory=dict)  # file -> sha256
+    weights_sha256: str | None = None
+
+    def write(self, folder: str | os.PathLike) -> Path:
+        """
+        Writes `run.json` into a folder, with the digests of the weight files that lie there.
+
+        Returns:
+            `Path`: The file.
+        """
+        folder = Path(folder)
+        self.weights = weight_digests(folder)
+        self.weights_sha256 = combined_digest(self.weights)
+        values = without_places({"schema_version": SCHEMA_VERSION, **asdict(self)})
+        path = folder / FILE_NAME
+        unfinished = path.with_suffix(".json.part")
+        unfinished.write_text(json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        unfinished.replace(path)  # a reader sees the old record or the new one, never half of one
+        return path
+
+
+def read_run_record(folder: str | os.PathLike) -> dict[str, Any]:
+    """The record beside a checkpoint, as written."""
+    return json.loads((Path(folder) / FILE_NAME).read_text(encoding="utf-8"))
+
+
+def weight_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every safetensors file of a folder: what `sha256sum`, and the Hub, show for it."""
+    digests = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def combined_digest(digests: dict[str, str]) -> str | None:
+    """One digest for all weight files: of a single file its own, of several that of their `sha256sum` listing."""
+    if len(digests) <= 1:
+        return next(iter(digests.values()), None)
+    listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of every package that has a part in the result."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware(world_size: int, backend: str) -> dict[str, Any]:
+    """What kind of machine it was; not which."""
+    has_gpu = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if has_gpu else "cpu",
+        "world_size": world_size,
+        "backend": backend,
+        "cpu_threads": torch.get_num_threads(),
+        "architecture": platform.machine(),
+    }
+
+
+def peak_memory_gb() -> float:
+    """Most memory this process held so far, in 10^9 bytes: of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def without_places(value: Any) -> Any:
+    """
+    JSON values with every absolute path cut to its last part, also in the middle of a sentence.
+
+    ```python
+    >>> without_places({"path": "/home/me/data/train.json", "text": "file '/data/a.jpg' is empty", "rate": "1/2"})
+    {'path': 'train.json', 'text': "file 'a.jpg' is empty", 'rate': '1/2'}
+    ```
+    """
+    if isinstance(value, dict):
+        return {key: without_places(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(item) for item in value]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        return value
+    if os.path.isabs(value) or value.startswith("~"):
+        return Path(value).name
+    return _ABSOLUTE_PATH.sub(lambda match: Path(match.group()).name, value)
+
+
+# Two or more parts behind a slash that starts a word: '/data/a.jpg'; not 'and/or', 'https://host/page', '</s>'.
+_ABSOLUTE_PATH = re.compile(r"(?<![\w/.:<~\\])~?(?:/[\w.+@%=-]+){2,}")
+
+
+__all__ = [
+    "FILE_NAME",
+    "SCHEMA_VERSION",
+    "RunRecord",
+    "combined_digest",
+    "hardware",
+    "package_versions",
+    "peak_memory_gb",
+    "read_run_record",
+    "weight_digests",
+    "without_places",
+]

@@ -1,0 +1,160 @@
+"""`SFTTrainer` with three additions: a learning rate per component, exact optimizer steps, and a run record."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
+from trl import SFTTrainer
+
+from transformers_llava.data.lengths import ExampleLength
+from transformers_llava.data.sampling import PackedBatchSampler
+from transformers_llava.training.configs import ComponentConfig
+from transformers_llava.training.optimization import build_parameter_groups
+from transformers_llava.training.run_record import RunRecord, peak_memory_gb
+
+
+class LlavaTrainer(SFTTrainer):
+    """
+    Trains on the samples that a batch sampler deals out, through TRL's own seams and without a patch.
+
+    Args:
+        components (`Mapping[str, ComponentConfig]`): Mode, learning rate and weight decay of each component.
+        lengths (`Sequence[ExampleLength]`): Tokens, and whether there is a picture, of every example of
+            `train_dataset`.
+        run_record (`RunRecord`, *optional*): Completed and written beside every checkpoint.
+        **kwargs: Of [`~trl.SFTTrainer`]; `data_collator` makes rows or packs of the samples it is given.
+    """
+
+    _tag_names = ["transformers-llava", "llava", "sft"]
+
+    def __init__(
+        self,
+        *args: Any,
+        components: Mapping[str, ComponentConfig],
+        lengths: Sequence[ExampleLength],
+        run_record: RunRecord | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.components = components
+        self.lengths = lengths
+        self.run_record = run_record
+        self._learning_rates: dict[str, float] = {}
+        self._started_at = time.perf_counter()
+        super().__init__(*args, **kwargs)
+        # `Trainer` writes its own use_cache=False there, and it would be saved. TRL passes it to every forward anyway.
+        vars(self.model.config).pop("use_cache", None)
+
+    # Groups
+
+    def get_optimizer_cls_and_kwargs(  # type: ignore[override]  # a static method there, called on the instance
+        self, args: TrainingArguments, model: nn.Module | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """The optimizer of `args.optim`, with one group per component and decay under `params`."""
+        optimizer_class, kwargs = super().get_optimizer_cls_and_kwargs(args, model)
+        model = self.model if model is None else model
+        kwargs["params"] = build_parameter_groups(
+            model.named_parameters(),
+            self.components,
+            self.get_decay_parameter_names(model),
+            args.learning_rate,
+            args.weight_decay,
+        )
+        return optimizer_class, kwargs
+
+    def _get_learning_rate(self) -> float:
+        """Asked once per step, before the scheduler moves on: the moment to note the rate of every group."""
+        self._learning_rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups if "name" in group}
+        return super()._get_learning_rate()
+
+    # Steps
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> PackedBatchSampler:
+        """The samples of a step depend on seed and epoch only; ranks and accumulation decide who gets which."""
+        args = self.args
+        world_size = max(1, args.world_size)
+        sampler = PackedBatchSampler(
+            [length.num_tokens for length in self.lengths],
+            [length.has_image for length in self.lengths],
+            global_batch_size=args.train_batch_size * args.gradient_accumulation_steps * world_size,
+            world_size=world_size,
+            accumulation_steps=args.gradient_accumulation_steps,
+            rank=args.process_index if world_size > 1 else 0,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+        )
+        self.add_callback(_EpochOfSampler(sampler))
+        return sampler
+
+    # Record
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "learning_rate" in logs and len(self._learning_rates) > 1:
+            logs |= {f"learning_rate/{name}": rate for name, rate in self._learning_rates.items()}
+        super().log(logs, start_time)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Writes nothing: the card is rendered from `run.json`, which knows more than TRL's draft."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        if self.args.should_save:
+            # A pickle with this machine's paths in it, which nothing reads; `run.json` says the same in the open.
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            self._write_run_record(folder)
+
+    def _write_run_record(self, folder: Path) -> None:
+        if self.run_record is None:
+            return
+        seconds = time.perf_counter() - self._started_at
+        self.run_record.loss_history = list(self.state.log_history)
+        self.run_record.progress = {
+            "global_step": self.state.global_step,
+            "max_steps": self.state.max_steps,
+            "epoch": self.state.epoch,
+            "num_tokens": self._total_train_tokens,
+            "seconds": round(seconds, 3),
+            "peak_memory_gb": round(peak_memory_gb(), 3),
+        }
+        self.run_record.write(folder)
+
+    # Resuming
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self.state.num_input_tokens_seen = self._total_train_tokens  # TRL's own count is not saved
+        super()._save_checkpoint(model, trial)
+
+    def _load_callback_state(self) -> None:
+        super()._load_callback_state()
+        self._total_train_tokens = self.state.num_input_tokens_seen
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A run that did not get every weight back would go on from others than it stopped at: an error here."""
+        tied = set(self.model.all_tied_weights_keys)
+        missing = [key for key in load_result.missing_keys if key not in tied]
+        if missing or load_result.unexpected_keys:
+            raise RuntimeError(
+                f"the checkpoint's weights do not fit the model: {len(missing)} missing (for example {missing[:3]}), "
+                f"{len(load_result.unexpected_keys)} unexpected (for example {load_result.unexpected_keys[:3]}). "
+                "Training would go on from other weights than it stopped at. Resume with the recipe that the "
+                "checkpoint was made with."
+            )
+        self.model.tie_weights()
+
+
+class _EpochOfSampler(TrainerCallback):
+    """Tells the sampler its epoch. With several processes a resumed run would not, and repeat the order of epoch 0."""
+
+    def __init__(self, sampler: PackedBatchSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.sampler.set_epoch(state.global_step // max(1, self.sampler.num_global_batches))
+
+
+__all__ = ["LlavaTrainer"]
