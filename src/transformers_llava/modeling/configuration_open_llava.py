@@ -176,7 +176,9 @@ class OpenLlavaConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "OpenLlavaConfig":
-        return super().from_dict(cls._normalize(config_dict, config_dict.get("_name_or_path")), **kwargs)
+        # AutoConfig passes where it read from. `_name_or_path` in the file is something else: the model it was trained from.
+        source = kwargs.get("name_or_path")
+        return super().from_dict(cls._normalize(config_dict, None if source is None else str(source)), **kwargs)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:

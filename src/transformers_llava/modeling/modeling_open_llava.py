@@ -1,8 +1,8 @@
 """Token ids and pixels to logits: vision tower, projector, scatter, any causal language model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -65,6 +65,9 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    # Contract: each takes (model, state dict or None, checkpoint files or None) and returns the tensors to load, or what it
+    # was given. `conversion.loading.install` adds the one for original checkpoints.
+    state_dict_adapters: ClassVar[list[Callable[[PreTrainedModel, Any, Any], Any]]] = []
     # A checkpoint of a whole CLIP or SigLIP has a text half and a contrastive head; a flat one may carry a newline.
     _keys_to_ignore_on_load_unexpected = [
         r"vision_tower\.(text_model|visual_projection|text_projection|logit_scale|logit_bias)",
@@ -81,6 +84,8 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
     def _load_pretrained_model(
         model: PreTrainedModel, state_dict: Any, checkpoint_files: Any, load_config: Any, expected_keys: Any = None
     ) -> Any:
+        for adapt in OpenLlavaPreTrainedModel.state_dict_adapters:
+            state_dict = adapt(model, state_dict, checkpoint_files)
         state_dict = complete_state_dict(model, state_dict, checkpoint_files)
         return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, expected_keys)
 

@@ -1,0 +1,1 @@
+"""Checkpoints of other layouts in, ours out; ours out to the built-in layout."""

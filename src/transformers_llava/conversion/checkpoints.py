@@ -1,0 +1,304 @@
+"""Weight files to named tensors that are read one at a time, and such tensors back to shards.
+
+Nothing here holds more than one tensor: a 13B checkpoint passes through a laptop. A `State` is a dictionary from names to
+[`LazyTensor`]; merging, renaming and casting make new lazy tensors from old ones.
+"""
+
+import json
+import math
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """
+    A tensor that is known but not read.
+
+    Attributes:
+        shape (`tuple[int, ...]`)
+        dtype (`torch.dtype`)
+        read (`Callable`): Reads or computes it.
+        file (`str`): Where it lies, for reports.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], torch.Tensor]
+    file: str = ""
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def to(self, dtype: torch.dtype) -> "LazyTensor":
+        """The same in another floating-point type; counters and masks keep theirs."""
+        if dtype == self.dtype or not self.dtype.is_floating_point:
+            return self
+        return replace(self, dtype=dtype, read=lambda: self.read().to(dtype))
+
+    def map(
+        self, function: Callable[[torch.Tensor], torch.Tensor], shape: tuple[int, ...] | None = None
+    ) -> "LazyTensor":
+        """`function` of it, when it is read; `shape` if that changes it."""
+        return replace(self, shape=shape or self.shape, read=lambda: function(self.read()))
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor, file: str = "") -> "LazyTensor":
+        return cls(tuple(tensor.shape), tensor.dtype, lambda: tensor, file)
+
+
+State = dict[str, LazyTensor]
+
+
+def weight_files(folder: str | Path) -> list[Path]:
+    """
+    The files that hold a checkpoint's weights, safetensors before `.bin`, sharded or whole.
+
+    Raises:
+        ValueError: If there are none, or if an index names files that are missing.
+    """
+    folder = Path(folder)
+    for stem in ("model.safetensors", "pytorch_model.bin"):
+        index = folder / f"{stem}.index.json"
+        if index.is_file():
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            missing = [name for name in names if not (folder / name).is_file()]
+            if missing:
+                raise ValueError(
+                    f"{index} names {len(names)} shards, but {folder} lacks {', '.join(missing)}; the checkpoint was not "
+                    "downloaded completely. Fetch the missing files."
+                )
+            return [folder / name for name in names]
+        if (folder / stem).is_file():
+            return [folder / stem]
+    raise ValueError(
+        f"{folder} holds no weights: neither model.safetensors nor pytorch_model.bin, nor an index of shards. "
+        "Give the folder that does."
+    )
+
+
+def open_state(folder: str | Path) -> State:
+    """All tensors of a checkpoint folder, in the order of its files."""
+    state: State = {}
+    for file in weight_files(folder):
+        state.update(open_file(file))
+    return state
+
+
+def open_file(file: str | Path) -> State:
+    """All tensors of one safetensors or `.bin` file. Of a `.bin` only tensors are read; whatever else is refused."""
+    file = Path(file)
+    if file.suffix == ".safetensors":
+        with safe_open(file, framework="pt", backend="pread") as tensors:
+            slices = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (not a dict)
+            return {
+                key: LazyTensor(
+                    tuple(part.get_shape()), _DTYPES[part.get_dtype()], _safetensors_reader(file, key), file.name
+                )
+                for key, part in slices.items()
+            }
+    loaded = _load_bin(file)
+    return {
+        key: LazyTensor(tuple(tensor.shape), tensor.dtype, _bin_reader(file, key), file.name)
+        for key, tensor in loaded.items()
+    }
+
+
+def write_state(state: State, folder: str | Path, *, max_shard_size: int | str | None = None) -> list[str]:
+    """
+    Writes safetensors shards, reading each tensor when its turn comes.
+
+    Args:
+        max_shard_size (`int` or `str`, *optional*, defaults to `"5GB"`): Bytes per file, or a text such as `"500MB"`.
+
+    Returns:
+        Names of the files; an index is written beside them if there are several.
+    """
+    folder = Path(folder)
+    shards = list(_split(state, parse_size(max_shard_size or "5GB")))
+    names = [
+        "model.safetensors" if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        for i in range(1, len(shards) + 1)
+    ]
+    for name, shard in zip(names, shards, strict=True):
+        _write_safetensors(shard, folder / name)
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": sum(tensor.num_bytes for tensor in state.values())},
+            "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
+        }
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return names
+
+
+def parse_size(size: int | str) -> int:
+    """
+    Bytes of a size as transformers writes them.
+
+    Example:
+
+        >>> parse_size("500MB")
+        500000000
+    """
+    if isinstance(size, int):
+        return size
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if size.upper().endswith(unit):
+            return int(float(size[:-2]) * factor)
+    if size.isdigit():
+        return int(size)
+    raise ValueError(
+        f"max_shard_size={size!r} is no size. Write a number of bytes, or a text such as '5GB' or '500MB'."
+    )
+
+
+def fit_rows(tensor: LazyTensor, rows: int) -> LazyTensor:
+    """
+    An embedding table or head with `rows` rows: cut, or filled up with the mean of its rows.
+
+    The original resizes both to the tokenizer's length after loading. Rows it adds are random there and stand for tokens
+    that training never saw; the mean can never be the largest logit.
+    """
+    have = tensor.shape[0]
+    if have == rows:
+        return tensor
+    shape = (rows, *tensor.shape[1:])
+    if rows < have:
+        return tensor.map(lambda table: table[:rows], shape)
+    return tensor.map(lambda table: torch.cat([table, mean_row(table).expand(rows - have, *table.shape[1:])]), shape)
+
+
+def mean_row(table: torch.Tensor) -> torch.Tensor:
+    return table.float().mean(dim=0, keepdim=True).to(table.dtype)
+
+
+def _split(state: State, max_bytes: int) -> Iterator[State]:
+    shard: State = {}
+    size = 0
+    for key, tensor in state.items():
+        if shard and size + tensor.num_bytes > max_bytes:
+            yield shard
+            shard, size = {}, 0
+        shard[key] = tensor
+        size += tensor.num_bytes
+    yield shard
+
+
+def _write_safetensors(shard: State, file: Path) -> None:
+    """
+    The format by hand, because the library's writer takes all tensors of a file at once: the header's length in 8 bytes,
+    the header as JSON, then the tensors' bytes. Wide types first, so that each tensor starts at a multiple of its width.
+    """
+    order = sorted(shard, key=lambda key: -shard[key].dtype.itemsize)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for key in order:
+        tensor = shard[key]
+        header[key] = {
+            "dtype": _DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [position, position + tensor.num_bytes],
+        }
+        position += tensor.num_bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(file, "wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for key in order:
+            tensor = shard[key].read()
+            assert tuple(tensor.shape) == shard[key].shape, (key, tuple(tensor.shape), shard[key].shape)
+            assert tensor.dtype == shard[key].dtype, (key, tensor.dtype, shard[key].dtype)
+            out.write(memoryview(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()))
+            del tensor
+
+
+def _safetensors_reader(file: Path, key: str) -> Callable[[], torch.Tensor]:
+    def read() -> torch.Tensor:
+        with safe_open(file, framework="pt", backend="pread") as tensors:
+            return tensors.get_tensor(key)
+
+    return read
+
+
+def _bin_reader(file: Path, key: str) -> Callable[[], torch.Tensor]:
+    return lambda: _load_bin(file)[key]
+
+
+class _LastBin:
+    """The `.bin` that was read last stays open (memory-mapped); the one before is let go."""
+
+    file: Path | None = None
+    tensors: dict[str, torch.Tensor] = {}
+
+
+def _load_bin(file: Path) -> dict[str, torch.Tensor]:
+    stamp = (file, file.stat().st_mtime_ns)
+    if _LastBin.file != stamp:
+        _LastBin.file, _LastBin.tensors = None, {}
+        loaded = _unpickle(file)
+        if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+            raise ValueError(
+                f"{file} does not hold a plain dictionary of tensors, so it is no weight file of a checkpoint "
+                f"(it holds a {type(loaded).__name__}). Give the folder that holds the model's weights."
+            )
+        _LastBin.file, _LastBin.tensors = stamp, loaded
+    return _LastBin.tensors
+
+
+def _unpickle(file: Path) -> Any:
+    try:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # written by torch < 1.6: not a zip file, cannot be memory-mapped
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        asks = f"asks for `{wanted[1]}`" if wanted else "holds more than tensors"
+        raise ValueError(
+            f"{file} is a pickle that {asks}. Reading it could run whatever its author put in, so it was refused and "
+            "nothing of it was run. If you trust its source, have them save it as safetensors, or as a dictionary of "
+            "tensors only."
+        ) from None
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{file} can not be read as weights ({str(error).splitlines()[0]}); it is damaged or was not downloaded "
+            "completely. Fetch it again."
+        ) from None
+
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+__all__ = [
+    "LazyTensor",
+    "State",
+    "fit_rows",
+    "mean_row",
+    "open_file",
+    "open_state",
+    "parse_size",
+    "weight_files",
+    "write_state",
+]
