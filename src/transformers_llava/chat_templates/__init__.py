@@ -48,7 +48,7 @@ def load_chat_template(name: str, *, use_im_start_end: bool = False) -> str:
     Args:
         name (`str`): one of `list_chat_templates(with_aliases=True)`, for example `"vicuna_v1"`.
         use_im_start_end (`bool`, *optional*, defaults to `False`):
-            write `<im_start><image><im_end>` for an image part, as checkpoints with `mm_use_im_start_end` were trained.
+            write `<im_start><image><im_end>` for an image part, as checkpoints with `mm_use_im_start_end` learned it.
 
     Raises:
         ValueError: there is no template of that name.

@@ -1,8 +1,8 @@
 """The bytes of a `tokenizer.model` to pieces, scores and flags, without the sentencepiece and protobuf packages.
 
 A SentencePiece model is a protocol buffer whose few fields we need have been stable since 2018
-(`sentencepiece_model.proto`: pieces are field 1, the trainer's settings field 2, the normaliser's settings field 3), so
-sixty lines read it and nobody has to install a compiled package to convert a checkpoint.
+(`sentencepiece_model.proto`: pieces are field 1, the trainer's settings field 2, the normaliser's settings field 3),
+so sixty lines read it and nobody has to install a compiled package to convert a checkpoint.
 """
 
 import struct
@@ -54,8 +54,8 @@ def read_sentencepiece_model(path: Path) -> SentencePieceModel:
         return _parse_model(path.read_bytes())
     except (IndexError, struct.error, UnicodeDecodeError, KeyError) as error:
         raise ValueError(
-            f"{path.name} is no SentencePiece model ({error!r}), so the vocabulary cannot be read. The file may be cut "
-            f"short, a Git LFS pointer, or a tiktoken vocabulary; download it again or provide tokenizer.json."
+            f"{path.name} is no SentencePiece model ({error!r}), so the vocabulary cannot be read. The file may be "
+            f"cut short, a Git LFS pointer, or a tiktoken vocabulary; download it again or provide tokenizer.json."
         ) from error
 
 
