@@ -1,0 +1,1 @@
+"""What a model gets right: typed results that the card and the report print."""
