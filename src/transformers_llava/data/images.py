@@ -4,20 +4,23 @@ import hashlib
 import io
 import posixpath
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from transformers_llava.data.archives import ARCHIVE_SCHEMES, archive_reference, is_archive, read_member
 from transformers_llava.data.schema import ImageReference, RecordError
 
 
-_URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*:(//|[^\\/]*,)")  # http://…, s3://…, file://…, data:image/png;base64,…
+_URL = re.compile(r"^(data:|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)  # http://…, s3://…, data:image/png;base64,…
 _WINDOWS_ABSOLUTE = re.compile(r"^([a-zA-Z]:[\\/]|\\\\)")
 _EXIF_ORIENTATION = 0x0112
+_EXIF_TEXT = b"Raw profile type exif"
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -89,7 +92,13 @@ def image_size(reference: ImageReference) -> tuple[int, int]:
     """(width, height) of the picture as it will be seen, EXIF rotation included, from the header alone."""
     with _opened(reference) as image:
         width, height = image.size
-        return (height, width) if image.getexif().get(_EXIF_ORIENTATION) in _ROTATED else (width, height)
+        if image.format == "TIFF":  # Pillow turns these by itself, and says so in `size`
+            return width, height
+        if isinstance(image, PngImageFile) and not _has_late_exif(image):
+            exif = Image.Image.getexif(image)  # PngImageFile.getexif decodes all pixels in search of a late chunk
+        else:
+            exif = image.getexif()
+        return (height, width) if exif.get(_EXIF_ORIENTATION) in _ROTATED else (width, height)
 
 
 def open_image(reference: ImageReference) -> Image.Image:
@@ -153,6 +162,20 @@ def _opened(reference: ImageReference) -> Iterator[Image.Image]:
         raise RecordError(
             reason, f"the image {where} cannot be decoded ({type(error).__name__}: {error}). Download it again."
         ) from error
+
+
+def _has_late_exif(image: PngImageFile) -> bool:
+    """Whether a PNG has its rotation behind the pixels: walks from chunk to chunk without reading the pixels."""
+    stream = image.fp
+    assert stream is not None
+    stream.seek(8)  # the signature
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        start = stream.read(min(length, len(_EXIF_TEXT)))
+        if kind == b"eXIf" or start == _EXIF_TEXT:
+            return "exif" not in image.info
+        stream.seek(length - len(start) + 4, io.SEEK_CUR)  # and the checksum
+    return False
 
 
 def _refuse_bomb(size: tuple[int, int], where: str) -> None:
