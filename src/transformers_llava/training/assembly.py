@@ -48,16 +48,25 @@ def load_model(
     """
     if config.model_name_or_path is None:
         return assemble_model(config, seed=seed, dtype=dtype)
+    model_config, processor = load_processor(config)
     model = OpenLlavaForConditionalGeneration.from_pretrained(
-        config.model_name_or_path, dtype=dtype, attn_implementation=config.attn_implementation
+        config.model_name_or_path, config=model_config, dtype=dtype, attn_implementation=config.attn_implementation
     )
-    processor = OpenLlavaProcessor.from_pretrained(config.model_name_or_path)
-    if config.image_aspect_ratio is not None and config.image_aspect_ratio != model.config.image_aspect_ratio:
-        # LLaVA-1.5 itself does this: stage 1 crops the square centre, stage 2 pads.
-        model.config.image_aspect_ratio = config.image_aspect_ratio
-        model.config.tiling_rule()  # raises if the checkpoint can not be used that way
-        processor.image_processor.image_aspect_ratio = config.image_aspect_ratio
     return model, processor
+
+
+def load_processor(config: ModelConfig) -> tuple[OpenLlavaConfig, OpenLlavaProcessor]:
+    """The configuration and processor that a recipe starts from; no weight is read."""
+    if config.model_name_or_path is None:
+        return _assemble_processor(config)
+    model_config = OpenLlavaConfig.from_pretrained(config.model_name_or_path)
+    processor = OpenLlavaProcessor.from_pretrained(config.model_name_or_path)
+    if config.image_aspect_ratio not in (None, model_config.image_aspect_ratio):
+        # LLaVA-1.5 itself does this: stage 1 crops the square centre, stage 2 pads.
+        model_config.image_aspect_ratio = config.image_aspect_ratio
+        model_config.tiling_rule()  # raises if the checkpoint can not be used that way
+        processor.image_processor.image_aspect_ratio = config.image_aspect_ratio
+    return model_config, processor
 
 
 def assemble_model(
@@ -71,26 +80,19 @@ def assemble_model(
     up a row for it.
 
     Args:
-        config (`ModelConfig`): `language_model_name_or_path`, `vision_tower_name_or_path`, and the architecture
-            fields.
+        config (`ModelConfig`): `language_model_name_or_path`, `vision_tower_name_or_path`, and the architecture.
         seed (`int`): Of the projector. Nothing else is random.
         dtype (`torch.dtype` or `dict`, *optional*): See [`load_model`].
 
     Returns:
         The model, and the processor without a chat template unless the tokenizer brings one.
     """
-    assert config.language_model_name_or_path is not None
-    assert config.vision_tower_name_or_path is not None
+    model_config, processor = _assemble_processor(config)
     # "auto": each part is read in the precision that it was saved in, and cast once, below.
     language_model = AutoModelForCausalLM.from_pretrained(config.language_model_name_or_path, dtype="auto")
-    tower, vision_config = _load_tower(config.vision_tower_name_or_path)
-    tokenizer = AutoTokenizer.from_pretrained(config.language_model_name_or_path)
-    image_token_id = _add_image_token(tokenizer)
-    model_config = OpenLlavaConfig(
-        vision_config=vision_config,
-        text_config=language_model.config,
-        image_token_index=image_token_id,
-        **_architecture(config, vision_config.model_type),
+    tower_class = MODEL_MAPPING[type(model_config.vision_config)]
+    tower = tower_class.from_pretrained(
+        config.vision_tower_name_or_path, config=model_config.vision_config, dtype="auto"
     )
     model = OpenLlavaForConditionalGeneration.from_pretrained(
         None,
@@ -102,6 +104,20 @@ def assemble_model(
     model.generation_config = language_model.generation_config
     for part in (model.config.text_config, model.config.vision_config):
         part._name_or_path = ""  # a folder of this machine, which would be saved with the weights
+    return model, processor
+
+
+def _assemble_processor(config: ModelConfig) -> tuple[OpenLlavaConfig, OpenLlavaProcessor]:
+    assert config.language_model_name_or_path is not None
+    assert config.vision_tower_name_or_path is not None
+    tokenizer = AutoTokenizer.from_pretrained(config.language_model_name_or_path)
+    vision_config = _tower_config(config.vision_tower_name_or_path)
+    model_config = OpenLlavaConfig(
+        vision_config=vision_config,
+        text_config=AutoConfig.from_pretrained(config.language_model_name_or_path),
+        image_token_index=_add_image_token(tokenizer),
+        **_architecture(config, vision_config.model_type),
+    )
     processor = OpenLlavaProcessor.from_model_config(
         model_config,
         tokenizer,
@@ -109,11 +125,11 @@ def assemble_model(
         chat_template=tokenizer.chat_template,
         image_token=IMAGE_TOKEN,
     )
-    return model, processor
+    return model_config, processor
 
 
-def _load_tower(name_or_path: str) -> tuple[PreTrainedModel, Any]:
-    """The vision half of a CLIP or SigLIP, from a folder that holds that half alone or both."""
+def _tower_config(name_or_path: str) -> Any:
+    """Of the vision half of a CLIP or SigLIP, in a folder that holds that half alone or both."""
     whole_config = AutoConfig.from_pretrained(name_or_path)
     vision_config = getattr(whole_config, "vision_config", whole_config)
     if type(vision_config) not in MODEL_MAPPING or vision_config.model_type not in NUM_PREFIX_TOKENS:
@@ -121,8 +137,7 @@ def _load_tower(name_or_path: str) -> tuple[PreTrainedModel, Any]:
             f"{name_or_path!r} is a {whole_config.model_type!r}, which has no vision tower that is known here, so its "
             f"features could not be read. Use one of {', '.join(sorted(NUM_PREFIX_TOKENS))}."
         )
-    tower_class = MODEL_MAPPING[type(vision_config)]
-    return tower_class.from_pretrained(name_or_path, config=vision_config, dtype="auto"), vision_config
+    return vision_config
 
 
 def _architecture(config: ModelConfig, tower_type: str) -> dict[str, Any]:

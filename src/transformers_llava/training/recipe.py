@@ -137,8 +137,17 @@ def describe_fields() -> dict[str, str]:
     return {name: " ".join(str(helps[name]).split()) for name in known_fields()}
 
 
-# Filled in by us, or private to a person: neither settable nor recorded.
-_NOT_OF_A_RECIPE = {"dataset_kwargs", "remove_unused_columns", "hub_token", "push_to_hub_token", "logging_dir"}
+# Neither settable nor recorded.
+_NOT_OF_A_RECIPE = {
+    # belong to a person or a machine
+    *("hub_token", "push_to_hub_token", "logging_dir", "local_rank"),
+    # steer TRL's own data preparation, sampling and model loading, none of which takes part
+    *("dataset_kwargs", "dataset_num_proc", "dataset_text_field", "remove_unused_columns", "shuffle_dataset"),
+    *("packing", "packing_strategy", "eval_packing", "padding_free", "pad_to_multiple_of", "truncation_mode"),
+    *("assistant_only_loss", "completion_only_loss", "chat_template_path", "eos_token", "pad_token"),
+    *("train_sampling_strategy", "length_column_name", "dataloader_drop_last", "auto_find_batch_size"),
+    *("model_init_kwargs", "trust_remote_code", "router_aux_loss_coef"),
+}
 
 
 class _Loader(yaml.SafeLoader):

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.data.collators import PackedCollator, PaddedCollator
+from transformers_llava.data.lengths import ExampleLength
 from transformers_llava.data.mixture import MixtureConfig, MixtureReport, build_mixture
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.sources import SourceConfig
-from transformers_llava.training.assembly import load_model
+from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
+from transformers_llava.training.assembly import load_model, load_processor
 from transformers_llava.training.components import (
     apply_component_config,
     component_table,
@@ -39,7 +42,7 @@ from transformers_llava.training.run_record import RunRecord, hardware, package_
 from transformers_llava.training.trainer import LlavaTrainer
 
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("transformers_llava.training.sft")  # launched, __name__ is "__main__"
 
 MIXTURE_REPORT_NAME = "mixture.md"
 
@@ -80,21 +83,16 @@ def train(recipe: Recipe) -> RunRecord:
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     model, processor = load_model(recipe.model, seed=args.seed)
     apply_component_config(model, recipe.components, frozen_dtype=half)
-    processor.chat_template = _chat_template(recipe.data, processor)
-
-    dataset, mixture = _read_data(recipe.data, args.seed)
-    dataset, lengths, encoding = measure_mixture(
-        dataset, processor, max_length=recipe.data.max_length, strict=recipe.data.strict
-    )
-    _report_data(mixture, encoding)
-    _check_enough_examples(len(dataset), recipe)
+    data = prepare_data(recipe, processor)
+    _report_data(data)
+    _check_steps(len(data.dataset), recipe)
 
     record = RunRecord(
         stage=recipe.stage,
         recipe=recipe.given,
         configuration=recipe.to_dict(),
         components=[],
-        data={**mixture.to_dict(), "encoding": encoding.to_dict()},
+        data={**data.mixture.to_dict(), "encoding": data.encoding.to_dict()},
         seed=args.seed,
         versions=package_versions(),
         hardware=hardware(args.world_size, args.distributed_state.distributed_type.value),
@@ -102,12 +100,12 @@ def train(recipe: Recipe) -> RunRecord:
     trainer = LlavaTrainer(
         model=model,
         args=args,
-        train_dataset=dataset,
+        train_dataset=data.dataset,
         data_collator=_collator(recipe, processor),
         processing_class=processor,
         peft_config=lora_config(model, recipe.components),
         components=recipe.components,
-        lengths=lengths,
+        lengths=data.lengths,
         run_record=record,
     )
     table = component_table(trainer.model, recipe.components, args.learning_rate, args.weight_decay)
@@ -115,12 +113,40 @@ def train(recipe: Recipe) -> RunRecord:
     logger.info("\n%s\n", format_table(table))
 
     trainer.train(resume_from_checkpoint=_checkpoint(args))
-    _save(trainer, mixture)
+    _save(trainer, data.mixture)
     return record
 
 
-def _read_data(data: DataConfig, seed: int) -> tuple[Dataset, MixtureReport]:
-    """Every process reads the sources by itself; the result is the same on each."""
+@dataclass
+class PreparedData:
+    """What a run reads, ready for the trainer."""
+
+    dataset: Dataset
+    lengths: list[ExampleLength]
+    processor: OpenLlavaProcessor
+    mixture: MixtureReport
+    encoding: EncodingReport
+
+
+def prepare_data(recipe: Recipe, processor: OpenLlavaProcessor | None = None) -> PreparedData:
+    """
+    Reads and measures the data of a recipe. Every process does it by itself; the result is the same on each.
+
+    Args:
+        recipe (`Recipe`): Its data, and the model whose processor counts the tokens.
+        processor (`OpenLlavaProcessor`, *optional*): Gets the recipe's chat template; loaded if not given.
+    """
+    if processor is None:
+        _, processor = load_processor(recipe.model)
+    processor.chat_template = _chat_template(recipe.data, processor)
+    dataset, mixture = _read_mixture(recipe.data, recipe.sft.seed)
+    dataset, lengths, encoding = measure_mixture(
+        dataset, processor, max_length=recipe.data.max_length, strict=recipe.data.strict
+    )
+    return PreparedData(dataset, lengths, processor, mixture, encoding)
+
+
+def _read_mixture(data: DataConfig, seed: int) -> tuple[Dataset, MixtureReport]:
     values: Any = data.train_data
     if isinstance(values, str):
         mixture_file = Path(values)
@@ -165,8 +191,9 @@ def _collator(recipe: Recipe, processor: Any) -> PackedCollator | PaddedCollator
     return PaddedCollator(processor, recipe.data.max_length, always_image=needs_image)
 
 
-def _report_data(mixture: MixtureReport, encoding: EncodingReport) -> None:
-    logger.info("\n%s", mixture.to_markdown())
+def _report_data(data: PreparedData) -> None:
+    encoding = data.encoding
+    logger.info("\n%s", data.mixture.to_markdown())
     logger.info(
         "%s examples (%s with pictures), %s tokens, the longest %s; %s truncated",
         f"{encoding.num_examples:,}",
@@ -179,7 +206,7 @@ def _report_data(mixture: MixtureReport, encoding: EncodingReport) -> None:
         logger.warning("%s left out (%s), for example: %s", f"{count:,}", reason, encoding.examples[reason][0])
 
 
-def _check_enough_examples(num_examples: int, recipe: Recipe) -> None:
+def _check_steps(num_examples: int, recipe: Recipe) -> None:
     args = recipe.sft
     batch = args.train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
     if num_examples < batch:
@@ -188,6 +215,10 @@ def _check_enough_examples(num_examples: int, recipe: Recipe) -> None:
             f"{args.train_batch_size} x gradient_accumulation_steps {args.gradient_accumulation_steps} x "
             f"{args.world_size} processes), so nothing would be trained. Use a smaller batch or more data."
         )
+    steps, rest = divmod(num_examples, batch)
+    logger.info("%s steps of %s examples an epoch", f"{steps:,}", f"{batch:,}")
+    if rest:
+        logger.info("each epoch leaves out %s examples (others each time) that do not fill a step", f"{rest:,}")
 
 
 def _checkpoint(args: LlavaSFTConfig) -> str | None:

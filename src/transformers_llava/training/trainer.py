@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
@@ -44,7 +46,9 @@ class LlavaTrainer(SFTTrainer):
         self.run_record = run_record
         self._learning_rates: dict[str, float] = {}
         self._started_at = time.perf_counter()
+        self._epoch_of_sampler = _EpochOfSampler()
         super().__init__(*args, **kwargs)
+        self.add_callback(self._epoch_of_sampler)
         # `Trainer` writes its own use_cache=False there, and it would be saved. TRL passes it to every forward anyway.
         vars(self.model.config).pop("use_cache", None)
 
@@ -73,10 +77,14 @@ class LlavaTrainer(SFTTrainer):
     # Steps
 
     def _get_train_sampler(self, train_dataset: Any = None) -> PackedBatchSampler:
+        self._epoch_of_sampler.sampler = self._sampler()
+        return self._epoch_of_sampler.sampler
+
+    def _sampler(self) -> PackedBatchSampler:
         """The samples of a step depend on seed and epoch only; ranks and accumulation decide who gets which."""
         args = self.args
         world_size = max(1, args.world_size)
-        sampler = PackedBatchSampler(
+        return PackedBatchSampler(
             [length.num_tokens for length in self.lengths],
             [length.has_image for length in self.lengths],
             global_batch_size=args.train_batch_size * args.gradient_accumulation_steps * world_size,
@@ -85,8 +93,26 @@ class LlavaTrainer(SFTTrainer):
             rank=args.process_index if world_size > 1 else 0,
             seed=args.seed if args.data_seed is None else args.data_seed,
         )
-        self.add_callback(_EpochOfSampler(sampler))
-        return sampler
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} in step {self.state.global_step + 1}; going on would make every weight "
+                f"NaN. The records of this step: {', '.join(self._records_of_step())}. Look at them with `llava "
+                "inspect data`, or use a lower learning rate, more warm-up, or bf16 in place of fp16."
+            )
+        return loss
+
+    def _records_of_step(self) -> list[str]:
+        """Names of the records that this process trains on in the current optimizer step."""
+        sampler = self._sampler()
+        epoch, step = divmod(self.state.global_step, sampler.num_global_batches)
+        sampler.set_epoch(epoch)
+        first = step * self.args.gradient_accumulation_steps
+        packs = islice(sampler, first, first + self.args.gradient_accumulation_steps)
+        rows = [self.train_dataset[index] for pack in packs for index in pack]
+        return [f"{row['source']}/{row['id']}" for row in rows]
 
     # Record
 
@@ -148,13 +174,13 @@ class LlavaTrainer(SFTTrainer):
 class _EpochOfSampler(TrainerCallback):
     """Tells the sampler its epoch. With several processes a resumed run would not, and repeat the order of epoch 0."""
 
-    def __init__(self, sampler: PackedBatchSampler) -> None:
-        self.sampler = sampler
+    sampler: PackedBatchSampler | None = None
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.sampler.set_epoch(state.global_step // max(1, self.sampler.num_global_batches))
+        if self.sampler is not None:
+            self.sampler.set_epoch(state.global_step // self.sampler.num_global_batches)
 
 
 __all__ = ["LlavaTrainer"]

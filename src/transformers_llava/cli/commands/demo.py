@@ -12,6 +12,14 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import logging
+    from pathlib import Path
+
     from transformers_llava.demo.run import run_demo
 
-    return run_demo(output_dir=args.output_dir, seed=args.seed)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    output_dir = Path(args.output_dir)
+    report = run_demo(output_dir, seed=args.seed)
+    print(report.to_text())
+    print(f"\nOpen {output_dir / 'report.html'}; the checkpoint is {output_dir / 'checkpoint'}.")
+    return 0

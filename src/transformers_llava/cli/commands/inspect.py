@@ -1,0 +1,86 @@
+"""`llava inspect`: what a run would read, what a template writes, what a checkpoint is made of."""
+
+import argparse
+from typing import Any
+
+from transformers_llava.cli.errors import CommandError
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("inspect", help="look at data, templates and models", allow_abbrev=False)
+    subjects = parser.add_subparsers(dest="subject", required=True, metavar="SUBJECT")
+    data = subjects.add_parser(
+        "data",
+        help="the mixture of a recipe, its packs, and some examples with their supervised tokens in green",
+        description="Takes a recipe and its fields as `llava train` does, reads the data, and trains nothing.",
+        allow_abbrev=False,
+    )
+    data.add_argument("--config", required=True, metavar="NAME|FILE", help="packaged recipe or YAML file")
+    data.add_argument("--show", type=int, default=3, metavar="N", help="examples to print (default: 3)")
+    data.set_defaults(run=_data, takes_fields=True)
+    template = subjects.add_parser("template", help="a chat template, and what it makes of a conversation")
+    template.add_argument("name", metavar="NAME", help="such as vicuna_v1")
+    template.set_defaults(run=_template)
+    model = subjects.add_parser("model", help="the components of a checkpoint, from its configuration")
+    model.add_argument("model", metavar="FOLDER|REPO_ID")
+    model.set_defaults(run=_model)
+
+
+def _data(args: argparse.Namespace) -> None:
+    from transformers_llava.cli.packaged import recipe_path
+    from transformers_llava.data.encoding import encode_example
+    from transformers_llava.data.inspection import render_example
+    from transformers_llava.data.schema import RecordError
+    from transformers_llava.training.configs import RecipeError
+    from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
+    from transformers_llava.training.sft import prepare_data
+
+    try:
+        recipe = Recipe.from_dict(apply_flags(read_recipe(recipe_path(args.config)), args.fields))
+        prepared = prepare_data(recipe)
+    except (RecipeError, RecordError) as error:
+        raise CommandError(str(error)) from error
+    print(prepared.mixture.to_markdown())
+    for name, value in prepared.encoding.to_dict().items():
+        print(f"{name}: {value}")
+    for example in prepared.dataset.select(range(min(args.show, len(prepared.dataset)))):
+        encoded = encode_example(example, prepared.processor, max_length=recipe.data.max_length)
+        print(f"\n--- {example['source']}/{example['id']}, {len(encoded.input_ids)} tokens")
+        print(render_example(encoded, prepared.processor))
+
+
+def _template(args: argparse.Namespace) -> None:
+    from transformers_llava.chat_templates import list_chat_templates, load_chat_template
+
+    try:
+        source = load_chat_template(args.name)
+    except ValueError as error:
+        raise CommandError(f"{error} Known: {', '.join(list_chat_templates())}.") from error
+    print(source)
+
+
+def _model(args: argparse.Namespace) -> None:
+    import torch
+    from transformers import AutoConfig
+
+    from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
+    from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
+    from transformers_llava.training.components import component_table, format_table
+    from transformers_llava.training.configs import COMPONENTS, ComponentConfig
+
+    config = AutoConfig.from_pretrained(args.model)
+    if not isinstance(config, OpenLlavaConfig):
+        raise CommandError(f"{args.model!r} is a {config.model_type!r}, not a LLaVA that is known here.")
+    with torch.device("meta"):
+        model = OpenLlavaForConditionalGeneration(config)
+    components = {name: ComponentConfig(mode="full") for name in COMPONENTS}
+    print(format_table(component_table(model, components, 0.0, 0.0)))
+    rule = config.tiling_rule()
+    print(f"\ntower cut to {len(_tower_layers(model))} of {config.vision_config.num_hidden_layers} layers")
+    print(f"projector {config.projector_type}, {rule.tokens_per_tile} tokens a tile of {rule.tile_size} pixels")
+    print(f"image_aspect_ratio {config.image_aspect_ratio}, image token id {config.image_token_id}")
+
+
+def _tower_layers(model: Any) -> Any:
+    tower = model.model.vision_tower
+    return getattr(tower, "vision_model", tower).encoder.layers
