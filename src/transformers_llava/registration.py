@@ -10,6 +10,7 @@ from transformers import (
     AutoProcessor,
 )
 from transformers.models.auto import modeling_auto
+from transformers.utils import is_torchvision_available
 
 from transformers_llava.conversion.loading import install
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
@@ -18,7 +19,9 @@ from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditio
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 
 
-OpenLlavaImageProcessor = OpenLlavaImageProcessorPil
+OpenLlavaImageProcessor: type = OpenLlavaImageProcessorPil
+if is_torchvision_available():
+    from transformers_llava.modeling.image_processing_open_llava import OpenLlavaImageProcessor
 
 
 def register() -> None:
@@ -28,9 +31,10 @@ def register() -> None:
     AutoModel.register(OpenLlavaConfig, OpenLlavaModel, exist_ok=True)
     for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
         auto_class.register(OpenLlavaConfig, OpenLlavaForConditionalGeneration, exist_ok=True)
-    AutoImageProcessor.register(
-        OpenLlavaConfig, image_processor_classes={"pil": OpenLlavaImageProcessorPil}, exist_ok=True
-    )
+    image_processors: dict[str, type] = {"pil": OpenLlavaImageProcessorPil}
+    if is_torchvision_available():
+        image_processors["torchvision"] = OpenLlavaImageProcessor
+    AutoImageProcessor.register(OpenLlavaConfig, image_processor_classes=image_processors, exist_ok=True)
     AutoProcessor.register(OpenLlavaConfig, OpenLlavaProcessor, exist_ok=True)
     install()  # original and llava-hf checkpoints
     # `transformers serve` and the any-to-any pipeline look at names only, and vLLM asks the package for the class.

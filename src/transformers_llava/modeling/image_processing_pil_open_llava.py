@@ -108,7 +108,7 @@ class OpenLlavaImageProcessorPil(PilBackend):
                 tiles += self._tile(image, tile_size, pinpoints)
                 continue
             if image_aspect_ratio == "pad":
-                image = _pad_to_square(image, [int(255 * channel) for channel in image_mean])
+                image = _pad_to_square(image, padding_color(image_mean, is_unit_range=_is_unit_range(image)))
             if do_resize:
                 image = self._resize(image, size, resample)
             tiles.append(self.center_crop(image, crop_size) if do_center_crop else image)
@@ -183,13 +183,21 @@ def tile_size_of(size: SizeDict | dict, crop_size: SizeDict | dict | None, do_ce
     return int(height)
 
 
+def padding_color(image_mean: Sequence[float], *, is_unit_range: bool) -> list[float]:
+    """The mean colour in whole 8-bit levels, cut and not rounded: (122, 116, 104) for CLIP; or those over 255."""
+    levels = [int(255 * channel) for channel in image_mean]
+    return [level / 255 for level in levels] if is_unit_range else levels
+
+
+def _is_unit_range(image: np.ndarray) -> bool:
+    return np.issubdtype(image.dtype, np.floating) and bool(image.max(initial=0.0) <= 1.0)
+
+
 def _pad_to_square(image: np.ndarray, color: Sequence[float]) -> np.ndarray:
     channels, height, width = image.shape
     if height == width:
         return image
     side = max(height, width)
-    if np.issubdtype(image.dtype, np.floating) and image.max(initial=0.0) <= 1.0:
-        color = [level / 255 for level in color]
     square = np.empty((channels, side, side), dtype=image.dtype)
     square[:] = np.asarray(color, dtype=image.dtype)[:, None, None]
     top, left = (side - height) // 2, (side - width) // 2
@@ -204,4 +212,4 @@ def _normalized_levels(scale: float, mean: tuple[float, ...], std: tuple[float, 
     return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
 
 
-__all__ = ["OpenLlavaImageProcessorKwargs", "OpenLlavaImageProcessorPil", "tile_size_of"]
+__all__ = ["OpenLlavaImageProcessorKwargs", "OpenLlavaImageProcessorPil", "padding_color", "tile_size_of"]
