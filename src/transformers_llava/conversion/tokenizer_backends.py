@@ -9,6 +9,7 @@ A SentencePiece tokenizer writes "▁" for a space, and one before the first wor
 
 import base64
 import json
+import logging
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ from transformers_llava.conversion.sentencepiece_model import (
 from transformers_llava.conversion.tokenizer_settings import TokenizerSettings
 
 
+logger = logging.getLogger(__name__)
+
 JsonDict = dict[str, Any]
+SENTENCEPIECE_FILE = "tokenizer.model"
 
 
 class PrefixRule(Enum):
@@ -81,7 +85,7 @@ def read_backend(folder: Path, settings: TokenizerSettings, *, loads_fast: bool)
     Raises:
         ValueError: there is no vocabulary, or none that can be read.
     """
-    json_file, sentencepiece_file = folder / "tokenizer.json", folder / "tokenizer.model"
+    json_file, sentencepiece_file = folder / "tokenizer.json", folder / SENTENCEPIECE_FILE
     if sentencepiece_file.is_file() and not (loads_fast and json_file.is_file()):
         return _sentencepiece_backend(read_sentencepiece_model(sentencepiece_file), settings, loads_fast)
     if json_file.is_file():
@@ -149,7 +153,7 @@ def _sentencepiece_backend(model: SentencePieceModel, settings: TokenizerSetting
         charsmap = base64.b64encode(model.precompiled_charsmap).decode("ascii")
         steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
     if model.remove_extra_whitespaces:
-        steps += [_replace(r"\A +| +\z", ""), _replace(" {2,}", " ")]
+        steps += [_replace(r"\A[ ▁]+|[ ▁]+\z", ""), _replace("[ ▁]{2,}", " ")]
     content = {
         "version": "1.0",
         "added_tokens": [
@@ -163,6 +167,13 @@ def _sentencepiece_backend(model: SentencePieceModel, settings: TokenizerSetting
     rule = PrefixRule.EVERY_SEGMENT if model.add_dummy_prefix else PrefixRule.NEVER
     if settings.is_llama and settings.legacy is False and not loads_fast:
         rule = PrefixRule.EVERY_CHUNK if settings.add_prefix_space else PrefixRule.NEVER
+    if rule is PrefixRule.EVERY_CHUNK and model.remove_extra_whitespaces:
+        # SentencePiece strips between special tokens, which a normaliser that sees the whole chunk cannot tell apart.
+        logger.warning(
+            "%s: this vocabulary removes extra spaces and is not `legacy`; spaces beside special tokens keep their "
+            "own ids. No Llama vocabulary is built that way; `legacy: true` in tokenizer_config.json avoids it.",
+            SENTENCEPIECE_FILE,
+        )
     user_defined = frozenset(piece.text for piece in model.pieces if piece.type is PieceType.USER_DEFINED)
     return Backend(content, rule, user_defined)
 
