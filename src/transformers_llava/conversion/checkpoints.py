@@ -8,6 +8,7 @@ import json
 import math
 import pickle
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,25 +233,24 @@ def _bin_reader(file: Path, key: str) -> Callable[[], torch.Tensor]:
     return lambda: _load_bin(file)[key]
 
 
-class _LastBin:
-    """The `.bin` that was read last stays open (memory-mapped); the one before is let go."""
-
-    file: Path | None = None
-    tensors: dict[str, torch.Tensor] = {}
+_OPEN_BINS: OrderedDict[tuple[Path, int], dict[str, torch.Tensor]] = OrderedDict()
 
 
 def _load_bin(file: Path) -> dict[str, torch.Tensor]:
+    """A `.bin`, memory-mapped. The last two stay open: merging reads a base and what is added to it in turn."""
     stamp = (file, file.stat().st_mtime_ns)
-    if _LastBin.file != stamp:
-        _LastBin.file, _LastBin.tensors = None, {}
+    if stamp not in _OPEN_BINS:
+        while len(_OPEN_BINS) > 1:
+            _OPEN_BINS.popitem(last=False)
         loaded = _unpickle(file)
         if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
             raise ValueError(
                 f"{file} does not hold a plain dictionary of tensors, so it is no weight file of a checkpoint "
                 f"(it holds a {type(loaded).__name__}). Give the folder that holds the model's weights."
             )
-        _LastBin.file, _LastBin.tensors = stamp, loaded
-    return _LastBin.tensors
+        _OPEN_BINS[stamp] = loaded
+    _OPEN_BINS.move_to_end(stamp)
+    return _OPEN_BINS[stamp]
 
 
 def _unpickle(file: Path) -> Any:

@@ -283,7 +283,7 @@ def _convert_builtin(source: dict[str, Any], folder: str | Path | None) -> tuple
         target["image_grid_pinpoints"], reason = hf_pinpoints_to_ours(stored)
         report.add("MAPPED", "image_grid_pinpoints", "image_grid_pinpoints", target["image_grid_pinpoints"], reason)
     for name, value in kept.items():
-        target[name] = value
+        (target["text_config"] if name == "vocab_size" else target)[name] = value
         report.add("MAPPED", f"open_llava.{name}", name, value, "kept by our export")
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         if source.get(name) is not None and target["text_config"].get(name) is None:

@@ -67,9 +67,10 @@ class WeightMapping:
         """The other layout's name of one of our keys; `None` if it has no place there."""
         return next((theirs + key[len(ours) :] for theirs, ours in self.rows if key.startswith(ours)), None)
 
-    def drop_reason(self, key: str) -> str | None:
-        """Why a source key is left out on purpose; `None` if it is not."""
-        return next((reason for pattern, reason in DROPPED_EVERYWHERE if re.search(pattern, key)), None)
+
+def drop_reason(key: str) -> str | None:
+    """Why a source key is left out on purpose, whatever the layout; `None` if it is not."""
+    return next((reason for pattern, reason in DROPPED_EVERYWHERE if re.search(pattern, key)), None)
 
 
 def original_mapping(projector_type: str, text_prefix: str = "model") -> WeightMapping:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from transformers_llava.conversion.checkpoints import mean_row
 from transformers_llava.conversion.configs import layout_of, read_config
-from transformers_llava.conversion.mappings import WeightMapping, detect_mapping
+from transformers_llava.conversion.mappings import WeightMapping, detect_mapping, drop_reason
 from transformers_llava.conversion.towers import (
     TowerNotFoundError,
     counts_tower_of_checkpoint,
@@ -45,14 +45,15 @@ def adapt_original_state_dict(
     if not (folder / "config.json").is_file():
         return state_dict
     raw = read_config(folder)
-    if layout_of(raw) != "original":
+    layout = layout_of(raw)
+    is_our_export = layout == "builtin" and bool(raw.get("open_llava"))
+    if layout != "original" and not is_our_export:
         return state_dict
     mapping = detect_mapping(checkpoint_keys(checkpoint_files), model.config.projector_type)
-    state = {
-        key: value for key, value in lazy_state_dict(checkpoint_files).items() if mapping.drop_reason(key) is None
-    }
-    _choose_tower(state, model, raw)
-    _name_residual_blocks(state, mapping)
+    state = {key: value for key, value in lazy_state_dict(checkpoint_files).items() if drop_reason(key) is None}
+    if not is_our_export:
+        _choose_tower(state, model, raw)
+        _name_residual_blocks(state, mapping)
     _fit_embeddings(state, mapping, model)
     return state
 
@@ -91,7 +92,7 @@ def _fit_embeddings(state: dict[str, Any], mapping: WeightMapping, model: PreTra
     """
     Embeddings and head with one row per token of the tokenizer, as the original's builder resizes them.
 
-    Its new rows are random; ours are the mean, see `checkpoints.fit_rows`.
+    Its new rows are random; ours are the mean, see `checkpoints.fit_rows`. An export of ours has rows to spare: they go.
     """
     rows = model.config.text_config.vocab_size
     tables = {"model.language_model.embed_tokens.weight", "model.language_model.wte.weight", "lm_head.weight"}

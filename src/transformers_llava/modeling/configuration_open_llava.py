@@ -100,6 +100,7 @@ class OpenLlavaConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)  # what the file says must not shadow the class attribute
+        kwargs.pop("auto_map", None)  # belongs to the folder it came from; saved elsewhere it would point to no file
         super().__post_init__(**kwargs)
         if getattr(self.text_config, "tie_word_embeddings", False):
             self.tie_word_embeddings = True

@@ -11,16 +11,20 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.utils import can_return_tuple
+from transformers.utils import can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 
+from .attention_open_llava import VARLEN, no_mask
 from .configuration_open_llava import OpenLlavaConfig
 from .loading_open_llava import complete_state_dict
 from .loss_open_llava import supervised_loss
 from .projector_open_llava import OpenLlavaMultiModalProjector
+from .remote_code_open_llava import add_remote_code
 from .tiling_open_llava import ImageLayout, image_layout
 from .vision_open_llava import build_vision_tower, merge_tiles, run_vision_tower
 
+
+logger = logging.get_logger(__name__)
 
 ImageSizes = torch.Tensor | Sequence[Sequence[int]]
 
@@ -65,8 +69,8 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    # Contract: each takes (model, state dict or None, checkpoint files or None) and returns the tensors to load, or what it
-    # was given. `conversion.loading.install` adds the one for original checkpoints.
+    # Contract: each takes (model, state dict or None, checkpoint files or None) and returns the tensors to load, or
+    # what it was given. `conversion.loading.install` adds the one for original checkpoints.
     state_dict_adapters: ClassVar[list[Callable[[PreTrainedModel, Any, Any], Any]]] = []
     # A checkpoint of a whole CLIP or SigLIP has a text half and a contrastive head; a flat one may carry a newline.
     _keys_to_ignore_on_load_unexpected = [
@@ -89,14 +93,21 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
         state_dict = complete_state_dict(model, state_dict, checkpoint_files)
         return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, expected_keys)
 
-    def save_pretrained(self, save_directory: Any, *, save_original_format: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: Any, *, save_original_format: bool = False, remote_code: bool = False, **kwargs: Any
+    ) -> None:
         """
         Saves under this class's own key names.
+
+        With `remote_code=True` the folder also gets what `trust_remote_code=True` needs to find this package, see
+        [`add_remote_code`].
 
         `save_original_format=True`, the default elsewhere in transformers, would rename the keys back to the layout
         that the checkpoint was loaded from; files of one checkpoint would then differ by where it once came from.
         """
         super().save_pretrained(save_directory, save_original_format=save_original_format, **kwargs)
+        if remote_code:
+            add_remote_code(save_directory)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
@@ -163,9 +174,12 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 position that a picture fills.
             pixel_values, image_sizes: See [`~OpenLlavaModel.get_image_features`].
             mm_encoder_outputs (`dict`, *optional*): `{"image": output of get_image_features}` in place of pixels.
+            cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k (*optional*): Borders of the documents of a pack,
+                with `position_ids` that restart at each. No document sees another; a pack has no mask and no cache.
 
         Raises:
-            ValueError: If pictures fill another number of positions than `input_ids` has for them.
+            ValueError: If pictures fill another number of positions than `input_ids` has for them, or a pack comes
+                with an attention mask, a cache, or without positions.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of `input_ids` and `inputs_embeds`.")
@@ -188,6 +202,9 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 "Pictures were given with `inputs_embeds`, in which their positions can not be recognised. Give "
                 "`input_ids`, or put the output of `get_image_features` into `inputs_embeds` yourself."
             )
+        if kwargs.get("cu_seq_lens_q") is not None:
+            attention_mask = self._mask_of_pack(inputs_embeds, attention_mask, position_ids, past_key_values)
+            use_cache = False
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -236,6 +253,37 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             f"{sizes[:4]}{' ...' if len(sizes) > 4 else ''} need {num_tiles}. They were probably prepared with other "
             "`image_grid_pinpoints`, or `image_sizes` has (width, height) where (height, width) belongs."
         )
+
+    def _mask_of_pack(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        past_key_values: Cache | None,
+    ) -> torch.Tensor | None:
+        if attention_mask is not None or past_key_values is not None or position_ids is None:
+            wrong = [
+                name
+                for name, is_wrong in [
+                    ("an `attention_mask`", attention_mask is not None),
+                    ("a cache", past_key_values is not None),
+                    ("no `position_ids`", position_ids is None),
+                ]
+                if is_wrong
+            ]
+            raise ValueError(
+                f"A pack (`cu_seq_lens_q`) came with {' and '.join(wrong)}; its documents would then be read across their "
+                "borders without a word. Give restarting `position_ids` and neither mask nor cache, as PackedCollator does."
+            )
+        implementation = self.language_model.config._attn_implementation
+        if implementation == VARLEN:
+            return no_mask(inputs_embeds)
+        if implementation in ("sdpa", "eager"):
+            logger.warning_once(
+                f"A pack runs with attn_implementation={implementation!r}, which needs a dense (sequence, sequence) mask. "
+                "The result is right, but slow and large; 'varlen' needs no mask."
+            )
+        return None
 
     def _check_counts(self, is_image: torch.Tensor, num_features: int) -> None:
         """Positions and features must be equally many; in training told without waiting for the device."""

@@ -10,6 +10,7 @@ from transformers.processing_utils import MultiModalData, ProcessingKwargs, Proc
 
 from .configuration_open_llava import OpenLlavaConfig
 from .image_processing_pil_open_llava import OpenLlavaImageProcessorKwargs, OpenLlavaImageProcessorPil, tile_size_of
+from .remote_code_open_llava import add_remote_code
 from .tiling_open_llava import TilingRule, image_layout
 
 
@@ -115,6 +116,13 @@ class OpenLlavaProcessor(ProcessorMixin):
             if processor is not None:
                 return processor
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    def save_pretrained(self, save_directory: Any, *, remote_code: bool = False, **kwargs: Any) -> Any:
+        """Saves; with `remote_code=True` also what `trust_remote_code=True` needs to find this package."""
+        saved = super().save_pretrained(save_directory, **kwargs)
+        if remote_code:
+            add_remote_code(save_directory)
+        return saved
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:

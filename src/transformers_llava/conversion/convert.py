@@ -1,0 +1,195 @@
+"""The story of a conversion: open the source, write it all or nothing, and prove that nothing changed."""
+
+import logging
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import GenerationConfig
+
+from transformers_llava.conversion.checkpoints import State, write_state
+from transformers_llava.conversion.export import (
+    builtin_config,
+    builtin_differences,
+    builtin_state,
+    builtin_type,
+    save_builtin_processor,
+)
+from transformers_llava.conversion.reports import REPORT_FILE, ConversionReport
+from transformers_llava.conversion.sources import Source, open_source
+
+
+logger = logging.getLogger(__name__)
+
+
+def convert_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    *,
+    to: Literal["open_llava", "builtin"] = "open_llava",
+    base: str | Path | None = None,
+    vision_tower: str | Path | None = None,
+    template: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    max_shard_size: int | str | None = None,
+    check_parity: bool = False,
+    with_code: bool = False,
+) -> ConversionReport:
+    """
+    Converts a checkpoint of any kind to a folder that loads with one line.
+
+    Tensors pass through one at a time, so memory stays near the largest tensor. The folder appears complete or not at all.
+
+    Args:
+        source (`str`): Folder or Hub id: an original checkpoint, a LoRA, a stage-1 projector, a delta, a llava-hf checkpoint
+            or one of ours.
+        target (`str`): Folder to make; it must be empty or absent.
+        to (`str`, *optional*, defaults to `"open_llava"`): `"builtin"` writes `llava` or `llava_next`, which plain
+            transformers, vLLM and others load without this package.
+        base (`str`, *optional*): Language model that a LoRA, projector or delta belongs to.
+        vision_tower (`str`, *optional*): In place of the configured one.
+        template (`str`, *optional*): Conversation template by name, in place of the one its architecture chooses.
+        dtype (`str` or `torch.dtype`, *optional*): Cast weights, for example to `"bfloat16"`; kept as they are by default.
+        max_shard_size (`int` or `str`, *optional*, defaults to `"5GB"`)
+        check_parity (`bool`, *optional*, defaults to `False`): Run pictures and prompts through source and target.
+        with_code (`bool`, *optional*, defaults to `False`): Add the files by which `trust_remote_code=True` finds this
+            package.
+
+    Returns:
+        [`ConversionReport`]: Every key and field accounted for; also saved in the folder.
+
+    Raises:
+        ValueError: If the source cannot be converted; nothing is left behind then.
+
+    Example:
+
+    ```python
+    report = convert_checkpoint("liuhaotian/llava-v1.5-7b", "llava-v1.5-7b-open", check_parity=True)
+    print(report)
+    ```
+    """
+    if to not in ("open_llava", "builtin"):
+        raise ValueError(f"to={to!r} is no target layout. Use 'open_llava' or 'builtin'.")
+    if with_code and to == "builtin":
+        raise ValueError(
+            "with_code=True makes no sense with to='builtin': plain transformers loads that folder. Leave it out."
+        )
+    target = Path(target)
+    opened = open_source(source, base=base, vision_tower=vision_tower, template=template)
+    logger.info("%s is a checkpoint of kind %r with %d tensors", source, opened.kind, len(opened.state))
+    if to == "builtin":
+        builtin_type(opened.config)  # refuses before anything is written
+    state = _cast(opened.state, dtype)
+    report = ConversionReport(
+        source=str(source),
+        target=str(target),
+        kind=opened.kind,
+        to=to,
+        config=opened.config_report,
+        weights=opened.weights,
+        notes=[*opened.notes, *(builtin_differences(opened.config) if to == "builtin" else [])],
+    )
+    with _all_or_nothing(target) as folder:
+        if to == "builtin":
+            _write_builtin(opened, state, folder, max_shard_size)
+        else:
+            _write_open_llava(opened, state, folder, max_shard_size, with_code)
+        report.files = sorted([*(path.name for path in folder.iterdir()), REPORT_FILE])
+        report.save(folder)
+    logger.info("Wrote %s: %s", target, ", ".join(report.files))
+    if check_parity:
+        from transformers_llava.conversion.parity import check_parity as compare
+
+        report.parity = compare(source, target, base=base, vision_tower=vision_tower, template=template)
+        report.save(target)
+    return report
+
+
+def _write_open_llava(
+    source: Source, state: State, folder: Path, max_shard_size: int | str | None, with_code: bool
+) -> None:
+    config = source.config
+    config.architectures = ["OpenLlavaForConditionalGeneration"]
+    config.dtype = _main_dtype(state)
+    if config.vision_tower_name_or_path and Path(config.vision_tower_name_or_path).is_dir():
+        config.vision_tower_name_or_path = (
+            None  # the tower is inside now, and a folder of this machine is nobody else's
+        )
+    write_state(state, folder, max_shard_size=max_shard_size)
+    config.save_pretrained(folder)
+    source.processor.save_pretrained(folder)
+    _generation_config(source).save_pretrained(folder)
+    if with_code:
+        from transformers_llava.modeling.remote_code_open_llava import add_remote_code
+
+        add_remote_code(folder)
+
+
+def _write_builtin(source: Source, state: State, folder: Path, max_shard_size: int | str | None) -> None:
+    write_state(builtin_state(state, source.config), folder, max_shard_size=max_shard_size)
+    builtin_config(source.config, _main_dtype(state)).save_pretrained(folder)
+    save_builtin_processor(source.processor, source.config, folder)
+    _generation_config(source).save_pretrained(folder)
+
+
+def _cast(state: State, dtype: str | torch.dtype | None) -> State:
+    if dtype is None:
+        return state
+    wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(wanted, torch.dtype) or not wanted.is_floating_point:
+        raise ValueError(f"dtype={dtype!r} is no floating-point type. Use 'float32', 'bfloat16' or 'float16'.")
+    return {key: tensor.to(wanted) for key, tensor in state.items()}
+
+
+def _main_dtype(state: State) -> torch.dtype:
+    """The type of most of the weights; a checkpoint may keep its tower more precise than the rest."""
+    sizes: Counter[torch.dtype] = Counter()
+    for tensor in state.values():
+        sizes[tensor.dtype] += tensor.num_bytes
+    return sizes.most_common(1)[0][0]
+
+
+def _generation_config(source: Source) -> GenerationConfig:
+    """
+    Token ids, and sampling settings if the source samples.
+
+    `max_length` of the original's files is left out: it would cut answers and warn on every call.
+    """
+    stored, text, tokenizer = source.generation_config, source.config.text_config, source.processor.tokenizer
+    kept = {
+        "bos_token_id": stored.get("bos_token_id", getattr(text, "bos_token_id", None)),
+        "eos_token_id": stored.get("eos_token_id", getattr(text, "eos_token_id", None)),
+        "pad_token_id": stored.get("pad_token_id", tokenizer.pad_token_id),
+    }
+    if kept["eos_token_id"] is None:
+        kept["eos_token_id"] = tokenizer.eos_token_id
+    if stored.get("do_sample"):
+        names = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty")
+        kept |= {name: stored[name] for name in names if stored.get(name) is not None}
+    return GenerationConfig(**kept)
+
+
+@contextmanager
+def _all_or_nothing(target: Path) -> Iterator[Path]:
+    """A folder beside the target that takes its name at the end, and is gone if anything goes wrong before."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target} exists and is not an empty folder. Nothing was written; choose another target.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    folder.mkdir()
+    try:
+        yield folder
+        if target.exists():
+            target.rmdir()
+        folder.rename(target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+__all__ = ["convert_checkpoint"]

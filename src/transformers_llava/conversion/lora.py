@@ -1,0 +1,163 @@
+"""An unmerged LoRA folder and its base to merged weights.
+
+The original's LoRA folders hold `adapter_config.json`, `adapter_model.*`, `config.json` and `non_lora_trainables.bin`
+(what was trained beside the adapter: the projector). Merging adds `scale * B @ A` to each adapted weight when it is read.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transformers_llava.conversion.checkpoints import LazyTensor, State, open_file
+
+
+_UNSUPPORTED = {
+    "use_dora": "DoRA scales each merged row by a learnt magnitude",
+    "use_qalora": "QA-LoRA pools the input",
+    "layer_replication": "layers are replicated",
+    "trainable_token_indices": "single embedding rows were trained",
+    "target_parameters": "parameters without a module were adapted",
+}
+
+
+def is_lora_folder(folder: str | Path) -> bool:
+    """Whether a folder holds an adapter; its files tell, not its name."""
+    return (Path(folder) / "adapter_config.json").is_file()
+
+
+def merge_lora(state: State, folder: str | Path) -> State:
+    """
+    Base weights with an adapter merged into them and the folder's other trained weights put in their place.
+
+    Args:
+        state (`State`): Base, under the original's names; not changed.
+        folder (`str`): The LoRA folder.
+
+    Returns:
+        `State`: Lazy: each sum is computed when its tensor is read.
+
+    Raises:
+        ValueError: For an adapter that is no plain LoRA, that was trained on another base, or whose other trained weights
+            (`non_lora_trainables.bin`) are missing.
+    """
+    folder = Path(folder)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    _check(config, folder)
+    merged = dict(state)
+    merged.update(_other_trainables(folder))
+    for name, (down, up) in _pairs(open_file(_adapter_file(folder))).items():
+        key = f"{name}.weight"
+        if key not in merged:
+            raise ValueError(
+                f"The adapter in {folder} changes {key!r}, which the base does not have; it was trained on another model. "
+                f"Its own configuration names {config.get('base_model_name_or_path')!r}: give that with `--base`."
+            )
+        _check_shapes(merged[key], down, up, name, bool(config.get("fan_in_fan_out")))
+        merged[key] = _sum(
+            merged[key], down, up, lora_scale(config, name, down.shape[0]), bool(config.get("fan_in_fan_out"))
+        )
+    return merged
+
+
+def lora_scale(config: dict[str, Any], name: str, rank: int) -> float:
+    """
+    The factor before `B @ A`: alpha / rank, by peft's rules for patterns and rank-stabilised LoRA.
+
+    Example:
+
+        >>> lora_scale({"r": 8, "lora_alpha": 16}, "model.layers.0.self_attn.q_proj", 8)
+        2.0
+    """
+    alpha = config.get("lora_alpha", 8)
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
+            alpha = value
+            break
+    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+
+
+def read_adapter(folder: str | Path) -> dict[str, tuple[LazyTensor, LazyTensor]]:
+    """The (A, B) pair of each adapted module, by the module's name in the original."""
+    return _pairs(open_file(_adapter_file(Path(folder))))
+
+
+def _check(config: dict[str, Any], folder: Path) -> None:
+    kind = config.get("peft_type", "LORA")
+    reasons = [why for name, why in _UNSUPPORTED.items() if config.get(name)]
+    if kind != "LORA" or reasons or config.get("bias", "none") not in ("none", None):
+        bias = config.get("bias", "none")
+        why = "; ".join(reasons) or (f"it is a {kind} adapter" if kind != "LORA" else f"bias={bias!r} was trained")
+        raise ValueError(
+            f"The adapter in {folder} is no plain LoRA ({why}), so adding B @ A would not give its weights. Merge it with "
+            "peft (`merge_and_unload`) and convert the result."
+        )
+
+
+def _adapter_file(folder: Path) -> Path:
+    for name in ("adapter_model.safetensors", "adapter_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    raise ValueError(
+        f"{folder} has adapter_config.json but no adapter_model.safetensors or .bin. Fetch the missing file."
+    )
+
+
+def _pairs(adapter: State) -> dict[str, tuple[LazyTensor, LazyTensor]]:
+    pairs: dict[str, tuple[LazyTensor, LazyTensor]] = {}
+    for key in adapter:
+        match = re.fullmatch(r"(?:base_model\.model\.)?(.+)\.lora_A(?:\.default)?\.weight", key)
+        if match:
+            up = key.replace(".lora_A.", ".lora_B.")
+            if up not in adapter:
+                raise ValueError(f"The adapter has {key!r} but not {up!r}; its file is incomplete. Fetch it again.")
+            pairs[match[1]] = (adapter[key], adapter[up])
+    read = 2 * len(pairs)
+    if read != len(adapter):
+        others = [key for key in adapter if ".lora_A." not in key and ".lora_B." not in key]
+        raise ValueError(
+            f"The adapter holds {len(adapter) - read} tensors besides LoRA pairs, such as {others[:3]}, which would be lost. "
+            "Merge it with peft (`merge_and_unload`) and convert the result."
+        )
+    return pairs
+
+
+def _other_trainables(folder: Path) -> State:
+    """
+    What was trained beside the adapter, under the original's names.
+
+    The file's names come through peft: `base_model.model.model.mm_projector.0.weight` is `model.mm_projector.0.weight`.
+    """
+    file = folder / "non_lora_trainables.bin"
+    if not file.is_file():
+        raise ValueError(
+            f"{folder} has an adapter but no non_lora_trainables.bin, so its trained projector is missing (intermediate "
+            "checkpoints of the original lack it). Convert the final folder of the run."
+        )
+    state = {key.removeprefix("base_model."): value for key, value in open_file(file).items()}
+    if any(key.startswith("model.model.") for key in state):
+        state = {key.removeprefix("model."): value for key, value in state.items()}
+    return state
+
+
+def _check_shapes(base: LazyTensor, down: LazyTensor, up: LazyTensor, name: str, is_transposed: bool) -> None:
+    shape = (up.shape[0], down.shape[1])
+    if (shape[::-1] if is_transposed else shape) != base.shape:
+        raise ValueError(
+            f"The adapter changes {name!r} as a {shape} matrix, but it is {base.shape} in the base; it was trained on a "
+            "model of another size. Give its own base with `--base`."
+        )
+
+
+def _sum(base: LazyTensor, down: LazyTensor, up: LazyTensor, scale: float, is_transposed: bool) -> LazyTensor:
+    def add(weight: torch.Tensor) -> torch.Tensor:
+        change = scale * (up.read().float() @ down.read().float())
+        return (weight.float() + (change.T if is_transposed else change)).to(weight.dtype)
+
+    return base.map(add)
+
+
+__all__ = ["is_lora_folder", "lora_scale", "merge_lora", "read_adapter"]

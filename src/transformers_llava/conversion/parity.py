@@ -1,0 +1,196 @@
+"""The same pictures and prompts through two checkpoints, and how far the results lie apart."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from transformers_llava.conversion.assembling import load_checkpoint
+from transformers_llava.conversion.configs import layout_of, read_config
+
+
+PROMPTS = ("What is shown in this picture?", "Describe the picture in detail.")
+PIXEL_TOLERANCE = 1e-6
+RELATIVE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ParityCase:
+    """
+    One picture with one prompt.
+
+    Attributes:
+        prompt (`str`)
+        size (`tuple[int, int]`): (width, height) of the picture; `None` for text alone.
+        token_ids_equal, greedy_equal (`bool`): Of the input and of the answer.
+        pixels (`float`): Largest absolute difference.
+        features, logits (`float`): Largest difference, relative to the largest value.
+    """
+
+    prompt: str
+    size: tuple[int, int] | None
+    token_ids_equal: bool
+    pixels: float
+    features: float
+    logits: float
+    greedy_equal: bool
+
+    @property
+    def passed(self) -> bool:
+        close = self.pixels <= PIXEL_TOLERANCE and max(self.features, self.logits) <= RELATIVE_TOLERANCE
+        return self.token_ids_equal and self.greedy_equal and close
+
+
+@dataclass
+class ParityReport:
+    """All cases; `passed` if each lies within pixels 1e-6, features and logits 1e-4 relative, and equal tokens."""
+
+    cases: list[ParityCase] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return all(case.passed for case in self.cases)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"passed": self.passed, "cases": [asdict(case) for case in self.cases]}
+
+    def __str__(self) -> str:
+        good = sum(case.passed for case in self.cases)
+        lines = [f"  parity:  {'passed' if self.passed else 'FAILED'}, {good} of {len(self.cases)} cases"]
+        for case in self.cases:
+            size = "text only" if case.size is None else f"{case.size[0]}x{case.size[1]}"
+            lines.append(
+                f"    {'ok  ' if case.passed else 'DIFF'} {size:>10} {case.prompt[:28]!r:<32} "
+                f"ids {'equal' if case.token_ids_equal else 'DIFFER'}, pixels {case.pixels:.1e}, "
+                f"features {case.features:.1e}, logits {case.logits:.1e}, "
+                f"answers {'equal' if case.greedy_equal else 'DIFFER'}"
+            )
+        return "\n".join(lines)
+
+
+def check_parity(
+    source: str | Path,
+    target: str | Path,
+    *,
+    pictures: Sequence[Image.Image] | None = None,
+    prompts: Sequence[str] = PROMPTS,
+    max_new_tokens: int = 8,
+    **source_options: Any,
+) -> ParityReport:
+    """
+    Compares two checkpoints in float32 on the CPU.
+
+    Args:
+        source (`str`): Folder of any kind that this package reads.
+        target (`str`): Folder of an open_llava or built-in checkpoint; loaded by the class that its configuration names.
+        pictures (`Sequence[PIL.Image]`, *optional*): Five generated ones by default: square, wide, tall, small, photo-like.
+        prompts (`Sequence[str]`, *optional*): Questions about each; the first is also asked without a picture.
+        max_new_tokens (`int`, *optional*, defaults to 8): Length of the greedy answers.
+        source_options: `base`, `vision_tower`, `template` for [`load_checkpoint`].
+    """
+    first = _load(source, **source_options)
+    second = _load(target)
+    side = int(getattr(first[0].config.vision_config, "image_size", 336))
+    pictures = list(pictures) if pictures is not None else _pictures(side)
+    report = ParityReport()
+    for prompt in prompts:
+        report.cases += [_compare(first, second, prompt, picture, max_new_tokens) for picture in pictures]
+    report.cases.append(_compare(first, second, prompts[0], None, max_new_tokens))
+    return report
+
+
+def _load(folder: str | Path, **options: Any) -> tuple[Any, Any]:
+    given = {name: value for name, value in options.items() if value is not None}
+    if (
+        Path(folder).is_dir()
+        and not given
+        and layout_of(read_config(folder)) is not None
+        and _has_weights(Path(folder))
+    ):
+        # The way a person loads it: for originals not the code that converted it.
+        processor = AutoProcessor.from_pretrained(folder)
+        return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval(), processor
+    return load_checkpoint(folder, dtype=torch.float32, **given)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+
+
+def _compare(
+    first: tuple[Any, Any], second: tuple[Any, Any], prompt: str, picture: Image.Image | None, max_new_tokens: int
+) -> ParityCase:
+    a = _run(*first, prompt, picture, max_new_tokens)
+    b = _run(*second, prompt, picture, max_new_tokens)
+    same_shape = a["features"].shape == b["features"].shape and a["logits"].shape[0] == b["logits"].shape[0]
+    columns = min(a["logits"].shape[-1], b["logits"].shape[-1])  # exports fill the head up with unused rows
+    return ParityCase(
+        prompt=prompt,
+        size=None if picture is None else picture.size,
+        token_ids_equal=a["ids"] == b["ids"],
+        pixels=_difference(a["pixels"], b["pixels"], relative=False),
+        features=_difference(a["features"], b["features"]) if same_shape else float("inf"),
+        logits=_difference(a["logits"][:, :columns], b["logits"][:, :columns]) if same_shape else float("inf"),
+        greedy_equal=a["answer"] == b["answer"],
+    )
+
+
+@torch.no_grad()
+def _run(model: Any, processor: Any, prompt: str, picture: Image.Image | None, max_new_tokens: int) -> dict[str, Any]:
+    content: list[dict[str, str]] = [{"type": "image"}] if picture is not None else []
+    messages = [{"role": "user", "content": [*content, {"type": "text", "text": prompt}]}]
+    text = processor.apply_chat_template(messages, add_generation_prompt=True)
+    pictures = {} if picture is None else {"images": [picture]}
+    inputs = processor(text=[text], return_tensors="pt", **pictures)
+    image_token_id = model.config.image_token_id
+    ids = [-200 if token == image_token_id else token for token in inputs["input_ids"][0].tolist()]
+    pixels = features = torch.zeros(0)
+    if picture is not None:
+        pixels = inputs["pixel_values"].flatten(end_dim=-4)
+        sizes = {"image_sizes": inputs["image_sizes"]} if "image_sizes" in inputs else {}
+        features = torch.cat(list(model.get_image_features(inputs["pixel_values"], **sizes).pooler_output))
+    answer = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, len(ids) :]
+    return {
+        "ids": ids,
+        "pixels": pixels,
+        "features": features.float(),
+        "logits": model(**inputs).logits[0].float(),
+        "answer": answer.tolist(),
+    }
+
+
+def _difference(a: torch.Tensor, b: torch.Tensor, *, relative: bool = True) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    if a.numel() == 0:
+        return 0.0
+    scale = float(a.abs().max()) if relative else 1.0
+    return float((a - b).abs().max()) / max(scale, 1e-12)
+
+
+def _pictures(side: int) -> list[Image.Image]:
+    """Smooth colours with noise, from a fixed seed, in the shapes that take different ways through the preprocessing."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [
+        (side, side),
+        (2 * side + 9, side),
+        (side - 5, 2 * side + 1),
+        (side // 2, side // 3),
+        (3 * side, 2 * side + 7),
+    ]
+    pictures = []
+    for width, height in sizes:
+        x = torch.linspace(0, 1, width)[None, :, None]
+        y = torch.linspace(0, 1, height)[:, None, None]
+        phase = torch.rand(3, generator=generator)
+        smooth = torch.sin(6.28 * (x * phase + y * (1 - phase) + phase)) * 90 + 128
+        pixels = smooth + torch.randn(height, width, 3, generator=generator) * 20
+        pictures.append(Image.fromarray(pixels.clamp(0, 255).to(torch.uint8).numpy()))
+    return pictures
+
+
+__all__ = ["ParityCase", "ParityReport", "check_parity"]
