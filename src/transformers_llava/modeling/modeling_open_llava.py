@@ -272,16 +272,17 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 if is_wrong
             ]
             raise ValueError(
-                f"A pack (`cu_seq_lens_q`) came with {' and '.join(wrong)}; its documents would then be read across their "
-                "borders without a word. Give restarting `position_ids` and neither mask nor cache, as PackedCollator does."
+                f"A pack (`cu_seq_lens_q`) came with {' and '.join(wrong)}; its documents would then be read across "
+                "their borders without a word. Give restarting `position_ids` and neither mask nor cache, as "
+                "PackedCollator does."
             )
         implementation = self.language_model.config._attn_implementation
         if implementation == VARLEN:
             return no_mask(inputs_embeds)
         if implementation in ("sdpa", "eager"):
             logger.warning_once(
-                f"A pack runs with attn_implementation={implementation!r}, which needs a dense (sequence, sequence) mask. "
-                "The result is right, but slow and large; 'varlen' needs no mask."
+                f"A pack runs with attn_implementation={implementation!r}, which needs a dense (sequence, sequence) "
+                "mask. The result is right, but slow and large; 'varlen' needs no mask."
             )
         return None
 

@@ -1,0 +1,134 @@
+"""Attention over packed documents without a mask: `attn_implementation="varlen"`.
+
+On CUDA it is `torch.nn.attention.varlen`, the flash kernels that ship in torch; elsewhere SDPA document by document,
+which is slow and exact and therefore also the oracle in tests. Inputs that are not packed (generation, padded
+batches, the vision tower) take the library's own SDPA path.
+"""
+
+import inspect
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+
+VARLEN = "varlen"
+
+
+def register_varlen_attention() -> None:
+    """Adds `varlen` to the attention implementations that `from_pretrained` accepts, for every model."""
+    AttentionInterface.register(VARLEN, varlen_attention)
+    AttentionMaskInterface.register(VARLEN, sdpa_mask)
+
+
+def varlen_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """
+    Causal attention inside each document of a pack.
+
+    Args:
+        query (`torch.Tensor` of shape `(1, num_heads, sequence_length, head_dim)`)
+        key, value (`torch.Tensor` of shape `(1, num_key_value_heads, sequence_length, head_dim)`)
+        attention_mask: Ignored for packs; [`no_mask`] stands in for one.
+        cu_seq_lens_q (`torch.Tensor` of shape `(num_documents + 1,)`, *optional*): Where documents start and end:
+            `[0, 3, 8]` are documents of 3 and 5 tokens. Without it the input is not packed.
+        max_length_q (`int`, *optional*): Longest document.
+
+    Returns:
+        `torch.Tensor` of shape `(1, sequence_length, num_heads, head_dim)`, and `None` for the weights.
+    """
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+    if query.shape[0] != 1 or key.shape[2] != query.shape[2]:
+        raise ValueError(
+            f"A pack is one row without a cache, but query has shape {tuple(query.shape)} and key {tuple(key.shape)}. "
+            "Documents would be read across their borders. Give one row per pack and use_cache=False."
+        )
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+        assert max_length_q is not None, "packs carry `max_length_q` beside `cu_seq_lens_q`"
+        output = _flash(query, key, value, cu_seq_lens_q, max_length_q, scaling, sliding_window)
+        return output[None], None
+    borders = cu_seq_lens_q.tolist()
+    documents = [
+        _document(*(states[:, :, start:end] for states in (query, key, value)), scaling, dropout, sliding_window)
+        for start, end in pairwise(borders)
+    ]
+    return torch.cat(documents, dim=2).transpose(1, 2).contiguous(), None
+
+
+def no_mask(inputs: torch.Tensor) -> torch.Tensor:
+    """
+    A mask without elements.
+
+    Contract: transformers hands a 4-dimensional mask on to the attention function as it is. With this one it neither
+    builds the dense `(sequence_length, sequence_length)` block mask of a pack, which costs more than half of a decoder
+    layer at 13,000 tokens, nor asks the device whether positions restart.
+    """
+    return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=inputs.device)
+
+
+def _flash(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    borders: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    groups = query.shape[1] // key.shape[1]
+    settings: dict[str, Any] = {"scale": scaling, "window_size": ((sliding_window or 0) - 1, 0)}
+    if groups > 1:
+        if "enable_gqa" in inspect.signature(varlen_attn).parameters:
+            settings["enable_gqa"] = True
+        else:  # torch < 2.12
+            key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+    rows = [states.transpose(1, 2)[0].contiguous() for states in (query, key, value)]  # (sequence_length, heads, dim)
+    return varlen_attn(*rows, borders, borders, longest, longest, **settings)
+
+
+def _document(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    dropout: float,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    length = query.shape[2]
+    window = None
+    if sliding_window is not None and length > sliding_window:
+        ages = torch.arange(length, device=query.device)[:, None] - torch.arange(length, device=query.device)
+        window = (ages >= 0) & (ages < sliding_window)
+    return functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=window,
+        dropout_p=dropout,
+        is_causal=window is None,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+
+
+__all__ = ["VARLEN", "no_mask", "register_varlen_attention", "varlen_attention"]
