@@ -12,6 +12,13 @@ import tiny
 from transformers_llava.data.schema import Example
 
 
+@pytest.fixture(autouse=True)
+def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Parsed sources are kept for this test only."""
+    monkeypatch.setenv("TRANSFORMERS_LLAVA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def png() -> Callable[..., bytes]:
     """Makes the bytes of a picture: `png(width, height, seed)`."""

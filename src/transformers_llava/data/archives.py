@@ -30,6 +30,11 @@ def archive_reference(archive: Path | None, member: str) -> str:
     return f"{scheme}{member}{_SEPARATOR}{archive.as_posix()}"
 
 
+def archive_of(path: str) -> str:
+    """The file on disk behind a reference: the archive of a member, or the path itself."""
+    return path[6:].rpartition(_SEPARATOR)[2] if path.startswith(ARCHIVE_SCHEMES) else path
+
+
 def read_member(reference: str) -> bytes:
     """
     The bytes of one member.
@@ -76,4 +81,4 @@ def _tar_offsets(archive: str, mtime_ns: int) -> dict[str, tuple[int, int]]:
         return {os.path.normpath(member.name): (member.offset_data, member.size) for member in tar if member.isfile()}
 
 
-__all__ = ["ARCHIVE_SCHEMES", "archive_reference", "is_archive", "read_member"]
+__all__ = ["ARCHIVE_SCHEMES", "archive_of", "archive_reference", "is_archive", "read_member"]

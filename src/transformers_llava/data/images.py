@@ -85,7 +85,7 @@ def read_image_bytes(reference: ImageReference) -> bytes:
             return read_member(path)
         return Path(path).read_bytes()
     except (OSError, KeyError) as error:
-        raise _missing(path, error) from error
+        raise _missing(repr(path), error) from error
 
 
 def image_size(reference: ImageReference) -> tuple[int, int]:
@@ -131,7 +131,7 @@ def check_image(reference: ImageReference, level: str) -> str | None:
         if path is None or path.startswith(ARCHIVE_SCHEMES):
             read_image_bytes(reference)
         elif not Path(path).is_file():
-            raise _missing(path, None)
+            raise _missing(repr(path), None)
     return None
 
 

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from transformers_llava.data.sources import SourceConfig, SourceReport, load_source
+from transformers_llava.data.reports import MixtureReport, SourceReport
+from transformers_llava.data.sources import RowOrder, SourceConfig, load_source_with_digests
 
 
 @dataclass
@@ -17,83 +18,26 @@ class MixtureConfig:
 
     sources: list[SourceConfig] = field(metadata={"help": "What to mix; the data set is their concatenation."})
     seed: int = field(default=0, metadata={"help": "Seed of the draws of sources that have none of their own."})
+    row_order: RowOrder = field(
+        default="file",
+        metadata={
+            "help": "Order of the rows of a source: that of its file, or by content, so that the same records in "
+            "another order or format train in the same order."
+        },
+    )
 
     def __post_init__(self) -> None:
         self.sources = [
             source if isinstance(source, SourceConfig) else SourceConfig.from_dict(source) for source in self.sources
         ]
+        if not self.sources:
+            raise ValueError("the mixture has no source. Name at least one under `sources` (or `train_data`).")
         names = Counter(source.name for source in self.sources)
         repeated = sorted(name for name, count in names.items() if count > 1)
         if repeated:
             raise ValueError(f"the mixture names {repeated} more than once. Reports need one name per source.")
-        if not self.sources:
-            raise ValueError("the mixture has no source. Name at least one under `sources` (or `train_data`).")
-
-
-@dataclass
-class MixtureReport:
-    """What the mixture is: per source what was read, kept, dropped and used, with digests of the content."""
-
-    sources: list[SourceReport]
-    seed: int = 0
-
-    @property
-    def num_used(self) -> int:
-        return sum(source.num_used for source in self.sources)
-
-    @property
-    def num_dropped(self) -> int:
-        return sum(source.dropped.total() for source in self.sources)
-
-    @property
-    def dropped(self) -> Counter[str]:
-        """Records left out, by reason, over all sources."""
-        return sum((source.dropped for source in self.sources), Counter())
-
-    @property
-    def digest(self) -> str:
-        """Digest of the mixture: of the name, the content digest and the share of every source, in any order."""
-        lines = sorted(f"{source.name} {source.digest} {source.num_used}" for source in self.sources)
-        return "sha256:" + hashlib.sha256("\n".join([*lines, f"seed {self.seed}"]).encode()).hexdigest()
-
-    def proportion(self, source: SourceReport) -> float:
-        return source.num_used / self.num_used if self.num_used else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, for `run.json` and the card."""
-        sources = []
-        for source in self.sources:
-            values = asdict(source)
-            values["dropped"], values["notes"] = dict(source.dropped), dict(source.notes)
-            sources.append({**values, "proportion": self.proportion(source)})
-        return {
-            "seed": self.seed,
-            "num_used": self.num_used,
-            "num_dropped": self.num_dropped,
-            "dropped": dict(self.dropped),
-            "digest": self.digest,
-            "sources": sources,
-        }
-
-    def to_markdown(self) -> str:
-        """The mixture table of the model card, and under it what was left out."""
-        lines = [
-            "| source | read | kept | used | proportion | pictures | licence |",
-            "|---|---:|---:|---:|---:|---:|---|",
-        ]
-        lines += [
-            f"| {_cell(source.name)} | {source.num_read:,} | {source.num_kept:,} | {source.num_used:,} "
-            f"| {self.proportion(source):.1%} | {source.num_images:,} | {_cell(source.licence or 'not stated')} |"
-            for source in self.sources
-        ]
-        if self.num_dropped:
-            lines += ["", "Left out:", "", "| source | reason | records | for example |", "|---|---|---:|---|"]
-            lines += [
-                f"| {_cell(source.name)} | {reason} | {count:,} | {_cell(source.examples[reason][0].record_id)} |"
-                for source in self.sources
-                for reason, count in sorted(source.dropped.items())
-            ]
-        return "\n".join(lines) + "\n"
+        if self.row_order not in ("file", "content"):
+            raise ValueError(f"row_order must be 'file' or 'content', not {self.row_order!r}.")
 
 
 def build_mixture(
@@ -110,36 +54,34 @@ def build_mixture(
         num_proc (`int`, *optional*):
             Workers that look at the pictures.
         cache_dir (`str`, *optional*):
-            Where the Arrow files go.
+            Where parsed files are kept; see `default_cache_dir`.
 
     Raises:
         `RecordError`: under `strict`.
         `ValueError`: a file cannot be read at all, or not a single record is usable.
     """
-    parts, reports = [], []
+    loaded = []
     for source in config.sources:
         seeded = source if source.seed is not None else replace(source, seed=config.seed)
-        dataset, source_report = load_source(seeded, strict=strict, num_proc=num_proc, cache_dir=cache_dir)
-        parts.append(dataset)
-        reports.append(source_report)
-    report = MixtureReport(reports, config.seed)
+        loaded.append(
+            load_source_with_digests(
+                seeded, strict=strict, num_proc=num_proc, cache_dir=cache_dir, row_order=config.row_order
+            )
+        )
+    report = MixtureReport([source.report for source in loaded], config.seed)
     if report.num_used == 0:
         raise ValueError(
             f"no record of the mixture is usable ({report.num_dropped} dropped: {dict(report.dropped)}). "
-            f"There is nothing to train on. The first: {_first_rejection(reports)}"
+            f"There is nothing to train on. The first: {_first_rejection(report.sources)}"
         )
-    return concatenate_datasets([part for part in parts if len(part)]), report
+    order = hashlib.sha256(np.concatenate([source.row_digests for source in loaded]).tobytes())
+    report.order_digest = f"sha256:{order.hexdigest()}"
+    return concatenate_datasets([source.dataset for source in loaded if len(source.dataset)]), report
 
 
 def _first_rejection(reports: list[SourceReport]) -> str:
-    rejections = [first for report in reports for examples in report.examples.values() for first in examples]
-    return (
-        f"record '{rejections[0].record_id}': {rejections[0].message}" if rejections else "the files hold no record."
-    )
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    rejections = [report.first_rejection() for report in reports if report.examples]
+    return str(rejections[0].error()) if rejections else "the files hold no record."
 
 
 __all__ = ["MixtureConfig", "MixtureReport", "build_mixture"]

@@ -1,14 +1,20 @@
-"""Data files to raw records with their positions: JSON arrays (streamed), JSON lines, Parquet."""
+"""Data files to raw records with their positions: JSON arrays (streamed), JSON lines, Parquet, Hub data sets."""
 
 import codecs
+import hashlib
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import pyarrow
+import pyarrow.parquet
+
 from transformers_llava.data.schema import RecordError
 
+
+HUB_SCHEME = "hf://datasets/"
 
 _CHUNK = 1 << 22  # 4 MB: a JSON array of a gigabyte is never in memory as a whole
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
@@ -23,13 +29,27 @@ class RawRecord(NamedTuple):
     error: RecordError | None = None
 
 
-def read_records(path: Path) -> Iterator[RawRecord]:
+def read_records(path: str | Path, *, revision: str | None = None, split: str = "train") -> Iterator[RawRecord]:
     """
-    Read a `.json` array, `.jsonl` / `.ndjson` lines, or a `.parquet` table, one record at a time.
+    Read records one at a time.
 
     A line that cannot be parsed is yielded as an error, and reading goes on. An array has no such seams: a syntax
     error in it ends everything, with a `ValueError` that says where.
+
+    Args:
+        path (`str`):
+            A `.json` array, `.jsonl` / `.ndjson` lines, a `.parquet` table, a folder that `datasets.load_dataset`
+            reads, or `hf://datasets/OWNER/NAME` (or `.../NAME/CONFIGURATION`).
+        revision (`str`, *optional*):
+            Commit of a repository on the Hub; needed there, so that the data is the same tomorrow.
+        split (`str`, *optional*, defaults to `"train"`):
+            Split of a folder or repository.
     """
+    if str(path).startswith(HUB_SCHEME):
+        return _read_dataset(str(path), revision, split)
+    path = Path(path)
+    if path.is_dir():
+        return _read_dataset(str(path), None, split)
     if not path.is_file():
         raise ValueError(f"the data file {str(path)!r} does not exist. Nothing can be read from it. Check `path`.")
     suffix = path.suffix.lower()
@@ -38,8 +58,28 @@ def read_records(path: Path) -> Iterator[RawRecord]:
     if suffix in (".jsonl", ".ndjson"):
         return _read_lines(path)
     if suffix == ".json":
-        return _read_array(path) if _starts_with_bracket(path) else _read_lines(path)
+        return _read_lines(path) if _starts_with_brace(path) else _read_array(path)
     raise ValueError(f"the data file {str(path)!r} ends in {suffix!r}. Known are .json, .jsonl, .ndjson and .parquet.")
+
+
+def content_key(path: str | Path, *, revision: str | None = None, split: str = "train") -> str:
+    """A word that changes when what `read_records` reads does: the digest of a file, the commit of a repository."""
+    if str(path).startswith(HUB_SCHEME):
+        return f"{path}@{_pinned(str(path), revision)} {split}"
+    path = Path(path)
+    digest = hashlib.sha256(path.suffix.encode())
+    if path.is_dir():
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()} {split}\0".encode())
+            digest.update(_file_digest(file))
+    elif path.is_file():
+        digest.update(_file_digest(path))
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _read_lines(path: Path) -> Iterator[RawRecord]:
@@ -145,17 +185,13 @@ class _Window:
         )
 
 
-def _starts_with_bracket(path: Path) -> bool:
-    """Whether a .json file holds an array; some files of that name hold one record per line."""
+def _starts_with_brace(path: Path) -> bool:
+    """Whether a .json file holds one object per line; files of that name do, now and then."""
     with path.open("rb") as stream:
-        head = stream.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()
-    return not head.startswith(b"{")
+        return stream.read(4096).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
 
 
 def _read_parquet(path: Path) -> Iterator[RawRecord]:
-    import pyarrow
-    import pyarrow.parquet
-
     try:
         number = 0
         with pyarrow.parquet.ParquetFile(path) as table:
@@ -169,4 +205,49 @@ def _read_parquet(path: Path) -> Iterator[RawRecord]:
         raise ValueError(f"{str(path)!r} cannot be read as Parquet ({error}). Download the file again.") from error
 
 
-__all__ = ["RawRecord", "read_records"]
+def _read_dataset(path: str, revision: str | None, split: str) -> Iterator[RawRecord]:
+    import datasets
+
+    if path.startswith(HUB_SCHEME):
+        repository, configuration = _repository(path)
+        table = datasets.load_dataset(repository, configuration, split=split, revision=_pinned(path, revision))
+    elif (Path(path) / "dataset_info.json").is_file() and (Path(path) / "state.json").is_file():
+        table = datasets.load_from_disk(path)
+    else:
+        table = datasets.load_dataset(path, split=split)
+    if not isinstance(table, datasets.Dataset):
+        raise ValueError(f"{path!r} holds the splits {sorted(table)}. Name one of their folders as `path`.")
+    for number, record in enumerate(table.cast(_undecoded(table.features))):
+        yield RawRecord({key: value for key, value in record.items() if value is not None}, f"row {number}")
+
+
+def _undecoded(features: Any) -> Any:
+    """The same features with pictures as bytes or path."""
+    import datasets
+
+    if isinstance(features, datasets.Image):
+        return datasets.Image(decode=False)
+    if isinstance(features, datasets.List):
+        return datasets.List(_undecoded(features.feature), length=features.length)
+    if isinstance(features, dict):
+        return datasets.Features({name: _undecoded(feature) for name, feature in features.items()})
+    return features
+
+
+def _repository(path: str) -> tuple[str, str | None]:
+    parts = path.removeprefix(HUB_SCHEME).split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise ValueError(f"{path!r} is not {HUB_SCHEME}OWNER/NAME or {HUB_SCHEME}OWNER/NAME/CONFIGURATION.")
+    return "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
+
+
+def _pinned(path: str, revision: str | None) -> str:
+    if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ValueError(
+            f"{path!r} has the revision {revision!r}. A branch moves, and the data with it: set `revision` to the "
+            "40 digits of a commit."
+        )
+    return revision
+
+
+__all__ = ["HUB_SCHEME", "RawRecord", "content_key", "read_records"]

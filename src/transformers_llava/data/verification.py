@@ -1,24 +1,35 @@
 """Image references to verdicts: each picture is looked at once, before training and not in the middle of it."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+import pyarrow
+import pyarrow.parquet
 from tqdm.auto import tqdm
 
+from transformers_llava.data.archives import archive_of
 from transformers_llava.data.images import check_image
-from transformers_llava.data.schema import ImageReference, RecordError
+from transformers_llava.data.parsing import ParsedSource
+from transformers_llava.data.schema import RecordError
 
 
 VerificationLevel = Literal["decode", "header", "none"]
 
 
-class ImageVerdict(NamedTuple):
-    """What a look at one picture gave: the SHA-256 of its bytes (level `decode` only), or why it cannot be used."""
+@dataclass(frozen=True)
+class ImageVerdict:
+    """What a look at one picture gave."""
 
-    sha256: str | None
-    error: RecordError | None
+    sha256: str | None = None  # of its bytes; level `decode` only, where all of them are read
+    reason: str | None = None  # why it cannot be used, if so
+    message: str | None = None
+
+    def error(self) -> RecordError | None:
+        return None if self.reason is None else RecordError(self.reason, self.message or "")
 
 
 def check_level(level: str) -> None:
@@ -29,47 +40,91 @@ def check_level(level: str) -> None:
 
 
 def verify_images(
-    references: Sequence[ImageReference],
-    *,
-    level: VerificationLevel = "decode",
-    num_proc: int | None = None,
-    name: str,
+    parsed: ParsedSource, *, level: VerificationLevel = "decode", num_proc: int | None = None
 ) -> list[ImageVerdict]:
     """
-    Look at each picture once.
+    Look at each distinct picture of a source once.
+
+    A good verdict is kept beside the parsed source and taken again for as long as size and time of the file stay as
+    they were.
 
     Args:
-        references (`list`):
-            Distinct references.
+        parsed (`ParsedSource`):
+            Whose pictures to look at.
         level (`str`, *optional*, defaults to `"decode"`):
             `decode` decodes every pixel and finds truncated files, `header` reads the size, `none` only looks whether
             the file is there.
         num_proc (`int`, *optional*):
-            Threads (Pillow decodes outside the interpreter lock, so threads do it without copies); by default one per
-            core.
-        name (`str`):
-            What the progress bar calls it. The bar appears after two seconds.
+            Threads (Pillow decodes outside the interpreter lock); one per core by default.
 
     Returns:
-        `list[ImageVerdict]`: in the order of `references`, whatever the number of workers.
+        `list[ImageVerdict]`: in the order of the pictures, whatever the number of workers.
     """
     check_level(level)
+    file = parsed.folder / f"verdicts.{level}.parquet"
+    states = [_state(path) for path in parsed.image_paths]
+    known = _read_verdicts(file)
+    verdicts: list[ImageVerdict | None] = [known.get((n, states[n])) for n in range(len(states))]
+    missing = [number for number, verdict in enumerate(verdicts) if verdict is None]
 
-    def verdict(reference: ImageReference) -> ImageVerdict:
+    def look(number: int) -> ImageVerdict:
         try:
-            return ImageVerdict(check_image(reference, level), None)
+            return ImageVerdict(sha256=check_image(parsed.reference(number), level))
         except RecordError as error:
-            return ImageVerdict(None, error)
+            return ImageVerdict(reason=error.reason, message=error.message)
 
-    num_workers = max(1, num_proc or cpu_count() or 1)
-    if num_workers == 1 or len(references) < 2:
-        return list(_with_progress(map(verdict, references), len(references), name))
+    for number, verdict in zip(missing, _each(look, missing, num_proc, parsed.report.name), strict=True):
+        verdicts[number] = verdict
+    complete = [verdict for verdict in verdicts if verdict is not None]
+    if missing:
+        _write_verdicts(file, states, complete)
+    return complete
+
+
+def _each(
+    look: Callable[[int], ImageVerdict], numbers: list[int], num_proc: int | None, name: str
+) -> Iterable[ImageVerdict]:
+    num_workers = max(1, num_proc or os.cpu_count() or 1)
+    bar = {"total": len(numbers), "desc": f"images of {name}", "unit": "image", "delay": 2.0, "mininterval": 0.5}
+    if num_workers == 1 or len(numbers) < 2:
+        yield from tqdm(map(look, numbers), **bar)
+        return
     with ThreadPoolExecutor(num_workers, thread_name_prefix="verify-images") as pool:
-        return list(_with_progress(pool.map(verdict, references), len(references), name))
+        yield from tqdm(pool.map(look, numbers), **bar)
 
 
-def _with_progress(verdicts: Iterable[ImageVerdict], total: int, name: str) -> Iterable[ImageVerdict]:
-    return tqdm(verdicts, total=total, desc=f"images of {name}", unit="image", delay=2.0, mininterval=0.5)
+def _state(path: str | None) -> str:
+    """Size and modification time of the file that holds a picture; bytes in a record are covered by its digest."""
+    if path is None:
+        return "embedded"
+    try:
+        status = os.stat(archive_of(path))
+    except OSError:
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _read_verdicts(file: Path) -> dict[tuple[int, str], ImageVerdict]:
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (OSError, pyarrow.ArrowException):  # none yet, or an unreadable one: look again
+        return {}
+    columns = [table.column(name).to_pylist() for name in ("state", "sha256", "reason", "message")]
+    # Only good verdicts are taken again: what was wrong with a file may be cured without touching it (permissions).
+    return {(n, row[0]): ImageVerdict(*row[1:]) for n, row in enumerate(zip(*columns)) if row[2] is None}
+
+
+def _write_verdicts(file: Path, states: Sequence[str], verdicts: Sequence[ImageVerdict]) -> None:
+    columns = {
+        "state": states,
+        "sha256": [verdict.sha256 for verdict in verdicts],
+        "reason": [verdict.reason for verdict in verdicts],
+        "message": [verdict.message for verdict in verdicts],
+    }
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
+    unfinished = file.with_suffix(f".{os.getpid()}")
+    pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), unfinished)
+    unfinished.replace(file)
 
 
 __all__ = ["ImageVerdict", "VerificationLevel", "check_level", "verify_images"]
