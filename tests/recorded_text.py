@@ -12,8 +12,8 @@ IMAGE = {"type": "image"}
 # The original's placeholder in its lists of ids.
 IMAGE_ID = -200
 
-# What the original's `version` trains, where the name of the text differs: v0 writes another text than its prompts, and
-# every Qwen is trained with the system text of qwen_1_5.
+# The template of the text that a `version` of the original trains, where its name differs: v0 writes another text than
+# its prompts, and every Qwen is trained with the system text of qwen_1_5.
 TRAINING_TEMPLATES = {
     "v1": "vicuna_v1",
     "llava_v0": "v0_training",
@@ -36,23 +36,31 @@ def dialogue_messages(dialogue: dict[str, Any]) -> tuple[list[dict[str, Any]], b
         messages.append({"role": "system", "content": dialogue["system"]})
     for number, turn in enumerate(dialogue["messages"]):
         if turn is not None:
-            content = [IMAGE, text_part(turn[0].replace("<image>", ""))] if isinstance(turn, list) else turn
+            content = to_parts(turn[0]) if isinstance(turn, list) else turn
             messages.append({"role": ("user", "assistant")[number % 2], "content": content})
     return messages, dialogue["messages"][-1] is None
 
 
 def record_messages(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """A LLaVA record as messages of parts that keep every character; a leading answer is dropped as the original does."""
+    """A LLaVA record without a leading answer as messages of parts, every character kept."""
     turns = record["conversations"]
     turns = turns if turns[0]["from"] == "human" else turns[1:]
     messages = []
     for turn in turns:
         has_images = "image" in record and turn["from"] == "human"
-        pieces = turn["value"].split("<image>") if has_images else [turn["value"]]
-        parts = [part for piece in pieces for part in (IMAGE, text_part(piece)) if part is IMAGE or piece][1:]
         role = "user" if turn["from"] == "human" else "assistant"
-        messages.append({"role": role, "content": parts if turn["value"] else [text_part("")]})
+        content = to_parts(turn["value"]) if has_images else [text_part(turn["value"])]
+        messages.append({"role": role, "content": content})
     return messages
+
+
+def to_parts(text: str) -> list[dict[str, str]]:
+    """Text and images in place, every character kept."""
+    parts: list[dict[str, str]] = []
+    for number, piece in enumerate(text.split("<image>")):
+        parts += [IMAGE] if number else []
+        parts += [text_part(piece)] if piece else []
+    return parts
 
 
 def text_part(text: str) -> dict[str, str]:

@@ -218,3 +218,9 @@ def test_roles_and_parts_a_template_cannot_render_are_refused(name: str) -> None
     if name != "plain":
         with pytest.raises(jinja2.TemplateError, match="but got 'video'"):
             render(load_chat_template(name), [{"role": "user", "content": [{"type": "video"}]}])
+
+
+def test_the_reference_table_lists_every_template_and_alias() -> None:
+    document = (DIRECTORY.parents[2] / "docs" / "reference" / "chat_templates.md").read_text()
+    first_cells = " ".join(line.split(" | ")[0] for line in document.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", first_cells)) >= set(list_chat_templates(with_aliases=True))
