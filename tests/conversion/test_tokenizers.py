@@ -111,7 +111,10 @@ def test_ids_equal_the_slow_tokenizers_on_random_texts_and_vocabularies(legacy: 
     for vocab_size in (330, 420):
         folder = tmp_path / str(vocab_size)
         folder.mkdir()
-        corpus = [" ".join(generator.choices(words, k=9)) for _ in range(400)]
+        corpus = [
+            " ".join([*generator.choices(words, k=9), "".join(generator.choices("adehlorst", k=5))])
+            for _ in range(400)
+        ]
         _train(folder / "tokenizer.model", corpus, vocab_size)
         settings = {"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "additional_special_tokens": ["<im_start>"]}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
