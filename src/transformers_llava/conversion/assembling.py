@@ -1,10 +1,12 @@
 """A checkpoint of any kind to a model and a processor in memory: what `from_pretrained` cannot do with one folder."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from transformers_llava.conversion.lora import write_peft_adapter
 from transformers_llava.conversion.sources import Source, open_source
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
@@ -13,14 +15,17 @@ from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 Loaded = tuple[OpenLlavaForConditionalGeneration, OpenLlavaProcessor]
 
 
-def load_lora_checkpoint(folder: str | Path, base: str | Path | None = None, **kwargs: Any) -> Loaded:
+def load_lora_checkpoint(
+    folder: str | Path, base: str | Path | None = None, *, merge: bool = True, **kwargs: Any
+) -> Loaded:
     """
-    An unmerged LoRA folder with its base, merged.
+    An unmerged LoRA folder with its base.
 
     Args:
         folder (`str`): Holds `adapter_config.json`, `adapter_model.*`, `non_lora_trainables.bin` and `config.json`.
         base (`str`, *optional*): The language model, or the LLaVA, that it was trained from; the adapter's own
             configuration names it otherwise.
+        merge (`bool`, *optional*, defaults to `True`): With `False` the model is a trainable `peft.PeftModel`.
         kwargs: See [`load_checkpoint`].
 
     Example:
@@ -29,7 +34,16 @@ def load_lora_checkpoint(folder: str | Path, base: str | Path | None = None, **k
     model, processor = load_lora_checkpoint("llava-v1.5-7b-lora", base="lmsys/vicuna-7b-v1.5")
     ```
     """
-    return load_checkpoint(folder, base=base, **kwargs)
+    if merge:
+        return load_checkpoint(folder, base=base, **kwargs)
+    from peft import PeftModel
+
+    options = {name: kwargs.pop(name) for name in ("vision_tower", "template") if name in kwargs}
+    source = open_source(folder, base=base, with_adapter=False, **options)
+    model, processor = load_source(source, **kwargs)
+    with tempfile.TemporaryDirectory() as adapter:
+        write_peft_adapter(source.folder, adapter)
+        return PeftModel.from_pretrained(model, adapter, is_trainable=True), processor
 
 
 def load_projector_checkpoint(folder: str | Path, base: str | Path, **kwargs: Any) -> Loaded:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from transformers_llava.conversion.checkpoints import LazyTensor, State, open_file
+from transformers_llava.conversion.mappings import original_mapping
 
 
 _UNSUPPORTED = {
@@ -29,13 +31,15 @@ def is_lora_folder(folder: str | Path) -> bool:
     return (Path(folder) / "adapter_config.json").is_file()
 
 
-def merge_lora(state: State, folder: str | Path) -> State:
+def merge_lora(state: State, folder: str | Path, *, with_adapter: bool = True) -> State:
     """
     Base weights with an adapter merged into them and the folder's other trained weights put in their place.
 
     Args:
         state (`State`): Base, under the original's names; not changed.
         folder (`str`): The LoRA folder.
+        with_adapter (`bool`, *optional*, defaults to `True`): Without, only the other trained weights (the projector) are
+            taken: the model that the adapter is to be put on.
 
     Returns:
         `State`: Lazy: each sum is computed when its tensor is read.
@@ -49,6 +53,8 @@ def merge_lora(state: State, folder: str | Path) -> State:
     _check(config, folder)
     merged = dict(state)
     merged.update(_other_trainables(folder))
+    if not with_adapter:
+        return merged
     for name, (down, up) in _pairs(open_file(_adapter_file(folder))).items():
         key = f"{name}.weight"
         if key not in merged:
@@ -80,9 +86,34 @@ def lora_scale(config: dict[str, Any], name: str, rank: int) -> float:
     return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
-def read_adapter(folder: str | Path) -> dict[str, tuple[LazyTensor, LazyTensor]]:
-    """The (A, B) pair of each adapted module, by the module's name in the original."""
-    return _pairs(open_file(_adapter_file(Path(folder))))
+def write_peft_adapter(folder: str | Path, target: str | Path) -> None:
+    """
+    An original adapter as one that peft puts on our model, to train it further.
+
+    The original's target modules are bare names such as `q_proj`, which would also match a CLIP tower's; ours are tied to
+    the language model, where the original's were.
+    """
+    folder, target = Path(folder), Path(target)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    _check(config, folder)
+    mapping = original_mapping("mlp2x_gelu")
+    tensors, modules = {}, set()
+    for name, pair in _pairs(open_file(_adapter_file(folder))).items():
+        ours = mapping.to_ours(name)
+        assert ours is not None, name
+        modules.add(ours)
+        for part, tensor in zip("AB", pair, strict=True):
+            tensors[f"base_model.model.{ours}.lora_{part}.weight"] = tensor.read().contiguous()
+    names = sorted({re.escape(name.rsplit(".", 1)[1]) for name in modules})
+    parts = sorted({name.split(".")[1] for name in modules})
+    config |= {
+        "target_modules": rf"model\.({'|'.join(parts)})\..*\.({'|'.join(names)})",
+        "base_model_name_or_path": None,
+        "task_type": None,
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def _check(config: dict[str, Any], folder: Path) -> None:
@@ -160,4 +191,4 @@ def _sum(base: LazyTensor, down: LazyTensor, up: LazyTensor, scale: float, is_tr
     return base.map(add)
 
 
-__all__ = ["is_lora_folder", "lora_scale", "merge_lora", "read_adapter"]
+__all__ = ["is_lora_folder", "lora_scale", "merge_lora", "write_peft_adapter"]

@@ -67,6 +67,7 @@ def open_source(
     base: str | Path | None = None,
     vision_tower: str | Path | None = None,
     template: str | None = None,
+    with_adapter: bool = True,
 ) -> Source:
     """
     Opens a checkpoint of any kind; nothing but small files is read.
@@ -77,6 +78,7 @@ def open_source(
         vision_tower (`str`, *optional*): In place of the tower that the configuration names.
         template (`str`, *optional*): Name of a conversation template, in place of the one that the architecture and the
             tokenizer choose.
+        with_adapter (`bool`, *optional*, defaults to `True`): Whether to merge a LoRA folder's adapter.
 
     Raises:
         ValueError: If the folder is none of the kinds, if a base is missing or not wanted, or if weights are left over or
@@ -92,7 +94,7 @@ def open_source(
         convert_config(raw)  # raises, and says why
     kind = _kind(folder, base)
     base_folder = None if kind == "original" else _base_folder(folder, kind, base)
-    return _open_original(folder, raw, kind, base_folder, vision_tower, template)
+    return _open_original(folder, raw, kind, base_folder, vision_tower, template, with_adapter)
 
 
 def _open_original(
@@ -102,6 +104,7 @@ def _open_original(
     base: Path | None,
     vision_tower: str | Path | None,
     template: str | None,
+    with_adapter: bool,
 ) -> Source:
     # LoRA and projector folders have no tokenizer: the original takes the base's. A delta has its own, with more tokens.
     tokenizer_folder = base if kind in ("lora", "projector") else folder
@@ -123,7 +126,7 @@ def _open_original(
     text_prefix = "transformer" if any(key.startswith("transformer.") for key in state) else "model"
     state, reasons = _with_tower(state, raw, config, text_prefix, explicit=tower is not None, notes=notes)
     if kind == "lora":
-        state = merge_lora(state, folder)
+        state = merge_lora(state, folder, with_adapter=with_adapter)
     elif kind == "projector":
         state = join_projector(state, folder, facts.get("num_tokens"))
 

@@ -1,0 +1,192 @@
+"""Every recorded checkpoint of the original gives the original's numbers: pixels, features, logits, answers, gradients."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from recorded_checkpoints import RecordedCase, relative_difference
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from transformers_llava.conversion.assembling import load_lora_checkpoint, load_projector_checkpoint
+from transformers_llava.conversion.convert import convert_checkpoint
+from transformers_llava.modeling.vision_open_llava import run_vision_tower
+
+
+FULL = (
+    "h_cls_patch",
+    "h_identity",
+    "h_mlp3x",
+    "next_qwen",
+    "next_qwen_siglip",
+    "v1_5_llama",
+    "v1_6_llama_spatial",
+    "v1_6_mistral_anyres",
+    "v1_linear_im_start_end",
+)
+WITH_BASE = ("v1_5_lora", "pretrain_projector")
+TRAINED = ("h_mlp3x", "next_qwen", "pretrain_projector", "v1_5_llama", "v1_5_lora", "v1_linear_im_start_end")
+# Video, which open_llava does not have, and LLaVA-NeXT's several pictures as one tile each: `single_tile_newline`.
+VIDEO = "video_"
+ONE_TILE = "two_padded_images_one_prompt"
+
+
+@pytest.fixture(scope="module")
+def loaded(golden):  # noqa: ANN001, ANN201
+    """Each checkpoint once: the full ones through the Auto classes, LoRA and projector with their base."""
+    cache = {}
+
+    def load(name: str):  # noqa: ANN202
+        if name not in cache:
+            case = RecordedCase(golden, name)
+            if name in FULL:
+                model, info = AutoModelForImageTextToText.from_pretrained(
+                    case.checkpoint, dtype=torch.float32, output_loading_info=True
+                )
+                assert not any(info.values()), {kind: keys for kind, keys in info.items() if keys}
+                processor = AutoProcessor.from_pretrained(case.checkpoint)
+            else:
+                load_it = load_lora_checkpoint if name == "v1_5_lora" else load_projector_checkpoint
+                base = golden / "checkpoints" / case.data["loaded_with"]["model_base"]
+                model, processor = load_it(case.checkpoint, base, dtype=torch.float32)
+            cache[name] = (case, model.eval(), processor)
+        return cache[name]
+
+    return load
+
+
+@pytest.mark.parametrize("name", FULL + WITH_BASE)
+def test_pictures_become_the_recorded_pixels_and_features(loaded, name):
+    case, model, processor = loaded(name)
+    checked = 0
+    for file, recorded in case.data["images"].items():
+        picture = case.picture(file)
+        batch = processor.image_processor(picture, return_tensors="pt")
+        pixels = batch["pixel_values"]
+        assert processor.num_image_tokens(*picture.size) == recorded["visual_tokens"], file
+        stored = case.tensors.get(f"pixel_values/{file}")
+        if stored is not None:
+            assert float((pixels.view(stored.shape) - stored).abs().max()) <= 1e-6
+        contiguous = pixels.reshape(recorded["pixel_values_shape"]).contiguous().numpy()
+        assert hashlib.sha256(contiguous.tobytes()).hexdigest() == recorded["pixel_values_sha256"], file
+        wanted = {kind: case.tensors.get(f"{kind}/{file}") for kind in ("encode_images", "encode_images_rows")}
+        spliced = {kind: case.tensors.get(f"{kind}/{file}") for kind in ("spliced_features", "spliced_features_rows")}
+        if all(tensor is None for tensor in (*wanted.values(), *spliced.values())):
+            continue
+        with torch.no_grad():
+            projected = model.model.multi_modal_projector(run_vision_tower(model.model.vision_tower, model.config, pixels))
+            merged = model.get_image_features(pixels, batch["image_sizes"]).pooler_output[0]
+        for kind, tensor in wanted.items():
+            if tensor is not None:
+                ours = projected[:, ::81] if kind.endswith("rows") else projected
+                assert relative_difference(ours.reshape(tensor.shape), tensor) < 1e-4, (file, kind)
+        for kind, tensor in spliced.items():
+            if tensor is not None:
+                assert relative_difference(merged[::29] if kind.endswith("rows") else merged, tensor) < 1e-4, (file, kind)
+        checked += 1
+    assert checked
+
+
+@pytest.mark.parametrize("name", FULL + WITH_BASE)
+def test_logits_are_the_recorded_ones(loaded, name):
+    case, model, processor = loaded(name)
+    calls = {call: data for call, data in case.data["forward"].items() if not call.startswith(VIDEO)}
+    assert calls
+    for call, data in calls.items():
+        one_tile = {"image_aspect_ratio": "pad"} if call == ONE_TILE else {}
+        inputs = case.inputs(processor, data["input_ids"], data["images"], **one_tile)
+        with torch.no_grad():
+            logits = model(**inputs).logits
+        for i, row in enumerate(data["rows"]):
+            assert int(inputs["attention_mask"][i].sum()) == row["valid_length"], (call, i)
+            ours = logits[i, : row["valid_length"], : row["vocab_columns"]]
+            prefix = f"forward/{call}/{i}"
+            pairs = [
+                ("logits", lambda x: x),
+                ("logits_rows", lambda x, row=row: x[row["row_positions"]]),
+                ("logits_cols", lambda x, row=row: x[:, row["column_ids"]]),
+                ("logsumexp", lambda x: x.logsumexp(-1)),
+            ]
+            present = [(kind, pick) for kind, pick in pairs if f"{prefix}/{kind}" in case.tensors]
+            assert present, prefix
+            for kind, pick in present:
+                assert relative_difference(pick(ours), case.tensors[f"{prefix}/{kind}"]) < 1e-4, (call, kind)
+            assert int(ours[-1].argmax()) == row["argmax_last"]
+
+
+@pytest.mark.parametrize("name", FULL + WITH_BASE)
+def test_greedy_answers_are_the_recorded_ones(loaded, name):
+    case, model, processor = loaded(name)
+    assert model.get_input_embeddings().weight.shape[0] == case.data["embedding_rows_after_loading"]
+    prompts = case.data["prompts"][case.data["primary_template"]]
+    for call, data in case.data["generate"].items():
+        several = isinstance(data["new_token_ids"][0], list)
+        rows = [prompts[prompt]["input_ids"] for prompt in (data["prompts"] if several else [data["prompt"]])]
+        inputs = case.inputs(processor, rows, data["images"], side="left")
+        answers = model.generate(**inputs, max_new_tokens=data.get("max_new_tokens", 16), do_sample=False)
+        answers = answers[:, inputs["input_ids"].shape[1] :].tolist()
+        recorded = data["new_token_ids"] if several else [data["new_token_ids"]]
+        counts = data["compare_first_n"] if several else [data["compare_first_n"]]
+        for ours, wanted, count in zip(answers, recorded, counts, strict=True):
+            assert ours[: min(count, len(wanted))] == wanted[:count], call
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_loss_and_projector_gradients_are_the_recorded_ones(loaded, name):
+    case, model, processor = loaded(name)
+    limit = case.data["training"].get("model_max_length") or case.data["config"]["tokenizer_model_max_length"]
+    batch = case.training_batch(processor, limit)
+    recorded = case.data["training"]["batch"]
+    assert batch["attention_mask"].sum(1).tolist() == recorded["expanded_lengths"]
+    model.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    assert abs(float(loss.detach()) - recorded["loss"]) < 1e-5 * max(1.0, recorded["loss"])
+    gradients = {key.removeprefix("training/grad/"): value for key, value in case.tensors.items() if "training/grad/" in key}
+    assert gradients
+    for key, value in gradients.items():
+        assert relative_difference(_gradient(model, key), value) < 1e-4, key
+
+
+def test_the_unmerged_adapter_has_the_recorded_loss_and_gradients(golden):
+    pytest.importorskip("peft")
+    case = RecordedCase(golden, "v1_5_lora")
+    base = golden / "checkpoints" / "base_llm_llama"
+    model, processor = load_lora_checkpoint(case.checkpoint, base, merge=False, dtype=torch.float32)
+    loss = model(**case.training_batch(processor, case.data["training"]["model_max_length"])).loss
+    loss.backward()
+    recorded = case.data["training"]["lora_unmerged"]
+    assert abs(float(loss.detach()) - recorded["loss"]) < 1e-5 * recorded["loss"]
+    parameters = dict(model.named_parameters())
+    gradients = {key: value for key, value in case.tensors.items() if key.startswith("training/lora_grad/")}
+    assert len(gradients) == 14
+    for key, value in gradients.items():
+        ours = key.removeprefix("training/lora_grad/").replace(".model.layers.", ".model.language_model.layers.")
+        assert relative_difference(parameters[ours].grad, value) < 1e-4, key
+    assert sum("lora_A" in name for name in parameters) == recorded["lora_layers_found"]
+
+
+@pytest.mark.parametrize("name", FULL + WITH_BASE)
+def test_the_converted_folder_is_the_same_model(loaded, golden, tmp_path, name):
+    case, model, _ = loaded(name)
+    base = golden / "checkpoints" / "base_llm_llama" if name in WITH_BASE else None
+    report = convert_checkpoint(case.checkpoint, tmp_path / name, base=base)
+    assert all(account.target or account.reason for account in report.weights)
+    converted, info = AutoModelForImageTextToText.from_pretrained(
+        tmp_path / name, dtype=torch.float32, output_loading_info=True
+    )
+    assert not any(info.values()), info
+    ours, theirs = model.state_dict(), converted.state_dict()
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    saved = json.loads((tmp_path / name / "config.json").read_text())
+    assert str(golden) not in json.dumps(saved)
+    AutoProcessor.from_pretrained(tmp_path / name)
+
+
+def _gradient(model: torch.nn.Module, key: str) -> torch.Tensor:
+    """Gradient of a parameter by its name in the original."""
+    from transformers_llava.conversion.mappings import original_mapping
+
+    name = original_mapping(model.config.projector_type).to_ours(key)
+    return dict(model.named_parameters())[name].grad
