@@ -1,0 +1,62 @@
+"""The command line: its parser, its packaged files, and what it refuses."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from transformers_llava.cli import main as cli
+from transformers_llava.cli.packaged import accelerate_config_path, list_accelerate_configs, list_recipes, recipe_path
+
+
+def test_every_command_can_be_parsed_and_says_what_it_does(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main([]) == 0
+    overview = capsys.readouterr().out
+    for name, description in cli.COMMANDS.items():
+        assert f"{name} " in overview
+        assert description in overview
+        module = importlib.import_module(f"transformers_llava.cli.commands.{name}")
+        assert module.__doc__
+        with pytest.raises(SystemExit) as ended:
+            cli.main([name, "--help"])
+        assert ended.value.code == 0
+        assert f"llava {name}" in capsys.readouterr().out
+
+
+def test_an_unknown_flag_is_an_error_where_it_can_be_no_field(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["env", "--wat"])
+    assert ended.value.code == 2
+    assert "unknown arguments: --wat" in capsys.readouterr().err
+
+
+def test_packaged_files_are_found_by_name_and_the_nearest_is_offered() -> None:
+    assert {"tiny/1_align", "tiny/2_instruct"} <= set(list_recipes())
+    assert {"cpu", "single_gpu", "ddp"} <= set(list_accelerate_configs())
+    assert recipe_path("tiny/1_align").is_file()
+    assert accelerate_config_path("cpu.yaml").is_file()
+    with pytest.raises(cli.CommandError, match=r"'tiny/1_aling' is neither a file .* Did you mean 'tiny/1_align'"):
+        recipe_path("tiny/1_aling")
+
+
+def test_recipes_are_listed_shown_and_copied(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert cli.main(["recipes", "ls"]) == 0
+    assert "tiny/1_align     Stage 1 of the demo" in capsys.readouterr().out
+    copy = tmp_path / "mine" / "align.yaml"
+    assert cli.main(["recipes", "cp", "tiny/1_align", str(copy)]) == 0
+    capsys.readouterr()
+    assert cli.main(["recipes", "show", "tiny/1_align"]) == 0
+    assert capsys.readouterr().out == copy.read_text()
+    assert cli.main(["recipes", "cp", "tiny/1_align", str(copy)]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert cli.main(["recipes", "fields", "projector"]) == 0
+    assert "multi_modal_projector\n" in capsys.readouterr().out
+
+
+def test_env_names_versions_and_no_machine(capsys: pytest.CaptureFixture) -> None:
+    import socket
+
+    assert cli.main(["env"]) == 0
+    out = capsys.readouterr().out
+    assert "transformers " in out
+    assert socket.gethostname() not in out

@@ -1,0 +1,84 @@
+"""From YAML and flags to a checked recipe."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transformers_llava.training.recipe import Recipe, apply_flags, describe_fields, known_fields, read_recipe
+
+
+PACKAGED = sorted((Path(__file__).parents[2] / "src/transformers_llava/recipes").rglob("*.yaml"))
+MINIMAL: dict[str, Any] = {
+    "model_name_or_path": "somewhere",
+    "train_data": [{"name": "mine", "path": "mine.json"}],
+    "multi_modal_projector": {"mode": "full"},
+    "use_cpu": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rat": 1e-3}, "Did you mean `learning_rate`"),
+        ({"zzz": 1}, "llava recipes fields"),
+        ({"vision_tower": {"mod": "full"}}, "`mod` is no field of a vision_tower.*Did you mean `mode`"),
+        ({"packing": True}, "`packing` is no field.*Did you mean `packed`"),
+        ({"learning_rate": "fast"}, "`learning_rate` takes float, but 'fast'"),
+        ({"multi_modal_projector": {"mode": "full", "learning_rate": "1e-3x"}}, "multi_modal_projector.learning_rate"),
+        ({"max_steps": True}, "`max_steps` takes int, but True"),
+        ({"multi_modal_projector": None}, "every component is frozen"),
+        ({"train_data": None}, "`train_data` is missing"),
+        ({"model_name_or_path": None}, "nothing says where the model comes from"),
+        ({"projector_type": "linear"}, "brings its own architecture.*projector_type"),
+        ({"vision_tower": {"mode": "frozen", "weight_decay": 0.1}}, "frozen component learns nothing"),
+    ],
+)
+def test_a_recipe_that_can_not_be_meant_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    values = {**MINIMAL, "output_dir": str(tmp_path), **changes}
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        Recipe.from_dict({name: value for name, value in values.items() if value is not None})
+
+
+def test_flags_lie_over_the_recipe_and_are_read_as_yaml() -> None:
+    recipe = {"seed": 0, "language_model": {"mode": "full"}, "train_data": [{"name": "a"}]}
+    flags = ["--seed", "1", "--language_model.learning_rate", "2e-5", "--vision_feature_layer", "-2", "--strict"]
+    flags += ["--train_data", "[{name: b, path: c.json}]", "--output_dir=here", "--resume"]
+    assert apply_flags(recipe, flags) == {
+        "seed": 1,
+        "language_model": {"mode": "full", "learning_rate": 2e-5},
+        "vision_feature_layer": -2,
+        "strict": True,
+        "train_data": [{"name": "b", "path": "c.json"}],
+        "output_dir": "here",
+        "resume_from_checkpoint": True,
+    }
+    assert recipe["language_model"] == {"mode": "full"}  # the recipe itself is left as it was
+
+
+def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("a: 1e-3\nb: 2.5e-5\nc: -2\nd: 3\ne: 1.0\nf: 5.23.0\n")
+    assert read_recipe(path) == {"a": 1e-3, "b": 2.5e-5, "c": -2, "d": 3, "e": 1.0, "f": "5.23.0"}
+
+
+def test_trl_prepares_nothing(tmp_path: Path) -> None:
+    sft = Recipe.from_dict({**MINIMAL, "output_dir": str(tmp_path), "max_length": 2048}).sft
+    assert (sft.max_length, sft.remove_unused_columns, sft.packing, sft.bf16) == (None, False, False, False)
+    assert sft.dataset_kwargs == {"skip_prepare_dataset": True}
+
+
+def test_the_resolved_recipe_has_every_field_once_and_no_token(tmp_path: Path) -> None:
+    resolved = Recipe.from_dict({**MINIMAL, "output_dir": str(tmp_path), "hub_model_id": "a/b"}).to_dict()
+    assert set(known_fields()) <= set(resolved)
+    assert not {"hub_token", "push_to_hub_token"} & set(resolved)
+    assert all(describe_fields().values())
+
+
+def test_packaged_recipes_have_only_known_fields_and_a_header_that_can_be_pasted() -> None:
+    assert PACKAGED
+    for path in PACKAGED:
+        assert set(read_recipe(path)) <= set(known_fields()), path.name
+        header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+        name = path.relative_to(path.parents[1]).with_suffix("").as_posix()
+        assert any(f"llava train --config {name}" in line for line in header), path.name

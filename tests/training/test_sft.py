@@ -1,0 +1,119 @@
+"""A run on data that is not perfect, and the messages of runs that can not start."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transformers_llava.data.schema import RecordError
+from transformers_llava.training import sft
+from transformers_llava.training.configs import RecipeError
+from transformers_llava.training.trainer import LlavaTrainer
+
+
+@pytest.fixture
+def imperfect(data_file: Path, tmp_path: Path) -> dict[str, Any]:
+    """The 24 good records, and one of each kind that is not."""
+    records = json.loads(data_file.read_text())
+    (data_file.parent / "truncated.png").write_bytes((data_file.parent / "1.png").read_bytes()[:100])
+    ask, answer = {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "red"}
+    records += [
+        {"id": "gone", "image": "gone.png", "conversations": [ask, answer]},
+        {"id": "cut", "image": "truncated.png", "conversations": [ask, answer]},
+        {"id": "mute", "image": "1.png", "conversations": [ask, {"from": "gpt", "value": ""}]},
+        {"id": "two", "image": "1.png", "conversations": [{**ask, "value": "<image><image>"}, answer]},
+        {"id": "odd"},
+    ]
+    path = tmp_path / "imperfect.json"
+    path.write_text(json.dumps(records))
+    return {"name": "imperfect", "path": str(path), "image_root": str(data_file.parent)}
+
+
+def test_broken_records_are_counted_with_their_reason_and_training_goes_on(run: Callable, imperfect: dict) -> None:
+    folder, record = run(train_data=[imperfect])
+    assert record.data["num_used"] == 24
+    assert record.data["dropped"] == {
+        "missing_image": 1,
+        "truncated_image": 1,
+        "empty_answer": 1,
+        "image_count_mismatch": 1,
+        "invalid_record": 1,
+    }
+    assert record.progress["global_step"] == 6
+    assert "truncated_image" in (folder / "mixture.md").read_text()
+
+
+def test_the_rest_trains_as_if_the_broken_records_had_never_been_there(run: Callable, imperfect: dict) -> None:
+    assert run("a")[1].weights_sha256 == run("b", train_data=[imperfect])[1].weights_sha256
+
+
+def test_strict_stops_at_the_first_broken_record(run: Callable, imperfect: dict) -> None:
+    with pytest.raises(RecordError, match="imperfect/"):
+        run(train_data=[imperfect], strict=True)
+
+
+def test_long_examples_are_cut_and_those_that_can_not_be_are_counted(run: Callable) -> None:
+    record = run("cut", max_length=230, num_train_epochs=1, chat_template="vicuna_v1")[1]
+    encoding = record.data["encoding"]
+    assert encoding["longest"] == 230
+    assert encoding["num_truncated"] > 0
+    with pytest.raises(RecipeError, match="usable examples do not fill one optimizer step of 8"):
+        run("none", max_length=20)  # nothing of the answer is left of any example
+    with pytest.raises(RecordError, match=r"not one of its tokens|cut an image"):
+        run("strict", max_length=20, strict=True)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_its_records(run: Callable) -> None:
+    with pytest.raises(FloatingPointError, match=r"step [123].*toys/r\d+, toys/r\d+"):
+        run(learning_rate=1e30, lr_scheduler_type="constant", max_grad_norm=0.0)
+
+
+def test_the_sampler_gives_every_step_its_own_records(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainers = []
+    original = LlavaTrainer.__init__
+
+    def remember(self: LlavaTrainer, *args: Any, **kwargs: Any) -> None:
+        trainers.append(self)
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlavaTrainer, "__init__", remember)
+    run(num_train_epochs=1)
+    trainer = trainers[0]
+    seen = []
+    for trainer.state.global_step in range(3):
+        seen += trainer._records_of_step()
+    assert sorted(seen) == sorted(f"toys/r{i}" for i in range(24))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chat_template": "vicuna_v11"}, "`chat_template`: .*vicuna"),
+        ({"chat_template": None}, "neither the recipe nor the checkpoint has a chat template"),
+        ({"train_data": "mixture.yaml"}, "mixture file 'mixture.yaml', which does not exist"),
+        ({"train_data": [{"name": "a", "paht": "b"}]}, "`train_data` can not be used: .*paht"),
+        ({"train_data": [{"name": "a", "path": "nowhere.json"}]}, "`train_data` can not be used: .*nowhere.json"),
+        ({"per_device_train_batch_size": 13}, "24 usable examples do not fill one optimizer step of 26"),
+    ],
+)
+def test_a_run_that_can_not_start_says_why(run: Callable, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=f"(?s){message}"):
+        run(**changes)
+
+
+def test_a_mixture_file_is_read(run: Callable, data_file: Path, tmp_path: Path) -> None:
+    mixture = tmp_path / "mixture.yaml"
+    mixture.write_text(f"sources:\n  - {{name: toys, path: {data_file}, num_examples: 16}}\n")
+    assert run(train_data=str(mixture), num_train_epochs=1)[1].data["num_used"] == 16
+
+
+def test_mistakes_end_in_one_message_and_not_in_a_traceback(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("learning_rat: 1\n")
+    with pytest.raises(SystemExit) as ended:
+        sft.main(["--config", str(recipe)])
+    assert "RecipeError: `learning_rat` is no field" in str(ended.value)
+    with pytest.raises(SystemExit, match="no recipe was given"):
+        sft.main([])
