@@ -318,6 +318,16 @@ def test_byte_level_vocabularies_ask_their_post_processor_about_bos(adds_bos: bo
     assert tokens_of(tokenizer, "a!") == ["a", "!"]
 
 
+def test_byte_level_vocabularies_keep_when_their_added_tokens_are_matched(tmp_path: Path) -> None:
+    content = json.loads((FIXTURES / "qwen_tokenizer.json").read_text())
+    # GPT-NeoX lists runs of spaces as added tokens that are matched after the normaliser
+    content["added_tokens"].append(content["added_tokens"][0] | {"id": 499, "content": "  ", "normalized": True})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    added = load_original_tokenizer(tmp_path).added_tokens_decoder
+    assert {index: added[index].normalized for index in (496, 499, 500)} == {496: False, 499: True, 500: False}
+    assert added[500].content == "<image>"
+
+
 def test_llama_3_pads_with_its_end_token_and_not_with_an_exclamation_mark(tmp_path: Path) -> None:
     tokenizer = load_original_tokenizer(_llama_3(tmp_path, adds_bos=True))
     assert tokenizer.convert_tokens_to_ids("!") == 0

@@ -20,6 +20,7 @@ from transformers_llava.conversion.tokenizer_settings import TokenizerSettings, 
 
 # For these language models the original's builder takes the fast tokenizer class, for all others the slow one.
 _FAST_LANGUAGE_MODELS = {"mistral", "mixtral", "mpt", "qwen2", "qwen2_moe", "gemma"}
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
 def load_original_tokenizer(
@@ -98,7 +99,7 @@ def _added_tokens(
     vocabulary = backend.vocabulary
     tokens: dict[int, AddedToken] = {}
     for entry in backend.content["added_tokens"]:
-        flags = {key: bool(entry.get(key, False)) for key in ("single_word", "lstrip", "rstrip", "special")}
+        flags = {key: bool(entry.get(key, False)) for key in (*_FLAGS, "special")}
         tokens[entry["id"]] = AddedToken(entry["content"], **flags)
     tokens |= settings.added
     ids = {token.content: index for index, token in tokens.items()}
@@ -109,7 +110,7 @@ def _added_tokens(
         nonlocal first_free
         index = ids.get(text, vocabulary.get(text, first_free))
         first_free = max(first_free, index + 1)
-        flags = {name: getattr(tokens[index], name) for name in ("single_word", "lstrip", "rstrip") if index in tokens}
+        flags = {name: index in tokens and getattr(tokens[index], name) for name in _FLAGS}
         tokens[index] = AddedToken(text, special=True, **flags)
         ids[text] = index
 
@@ -149,7 +150,13 @@ def _write_pipeline(
             "trim_offsets": False,
             "use_regex": True,
         }
-    within_text = backend.user_defined - {token.content for token in settings.added.values()}
+    # Tokens matched after the normaliser has placed "▁"; matched before it, they would get one behind them.
+    if backend.rule is None:
+        late = {token.content for token in tokens.values() if token.normalized}
+    elif backend.rule is PrefixRule.EVERY_CHUNK:
+        late = {token.content for token in tokens.values()}
+    else:
+        late = backend.user_defined - {token.content for token in settings.added.values()}
     backend.content["added_tokens"] = [
         {
             "id": index,
@@ -157,9 +164,7 @@ def _write_pipeline(
             "single_word": token.single_word,
             "lstrip": token.lstrip,
             "rstrip": token.rstrip,
-            # Matched after the normaliser has placed "▁", or before, so that it places one after the token as well.
-            "normalized": token.content != image_token
-            and (backend.rule is PrefixRule.EVERY_CHUNK or token.content in within_text),
+            "normalized": token.content in late and token.content != image_token,
             "special": token.special,
         }
         for index, token in tokens.items()
