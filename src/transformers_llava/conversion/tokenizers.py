@@ -156,7 +156,7 @@ def _write_pipeline(
     elif backend.rule is PrefixRule.EVERY_CHUNK:
         late = {token.content for token in tokens.values()}
     else:
-        late = backend.user_defined - {token.content for token in settings.added.values()}
+        late = set(backend.user_defined) - {token.content for token in settings.added.values()}
     backend.content["added_tokens"] = [
         {
             "id": index,
