@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tiny import make_model, make_processor
-from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
 
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported: without it a missing name costs 20 s
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tiny import make_model, make_processor  # noqa: E402
+from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor  # noqa: E402
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import AutoModel, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
@@ -334,6 +334,18 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
 
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
+
+    def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
+        """
+        Reads the generation settings beside the weights; of settings derived from a model's configuration only token ids.
+
+        Flat configurations of the original hold `max_length`, which would cut every answer and warn on every call.
+        """
+        super().adjust_generation_fn(*args, **kwargs)
+        derived = self.generation_config
+        if getattr(derived, "_from_model_config", False):
+            ids = ("bos_token_id", "eos_token_id", "pad_token_id")
+            self.generation_config = GenerationConfig(**{name: getattr(derived, name) for name in ids})
 
     def get_image_features(
         self, pixel_values: torch.Tensor, image_sizes: ImageSizes | None = None, **kwargs: Any
