@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported: without it a missing name costs 20 s
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read at import: else a missing name costs 20 s
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tiny import make_model, make_processor  # noqa: E402
-from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor  # noqa: E402
+from tiny import make_model, make_processor
+from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
 
 
 @pytest.fixture
