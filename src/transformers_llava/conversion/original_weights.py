@@ -54,6 +54,8 @@ def adapt_original_state_dict(
     if not is_our_export:
         _choose_tower(state, model, raw)
         _name_residual_blocks(state, mapping)
+        if model.config.tie_word_embeddings:
+            state.pop("lm_head.weight", None)  # the original ties it to the embeddings, whatever the file holds
     _fit_embeddings(state, mapping, model)
     return state
 
