@@ -106,3 +106,16 @@ def test_lora_changes_only_the_linear_layers_of_the_language_model_and_the_proje
     assert (after / "adapter" / "adapter_model.safetensors").is_file()
     rows = {row["component"]: row for row in record.components}
     assert 0 < rows["language_model"]["trainable"] < 10_000
+
+
+def test_with_bf16_what_is_frozen_is_half_precision_and_what_learns_keeps_float32(run: Callable) -> None:
+    adapted = {"language_model": {"mode": "lora", "lora_rank": 4}}
+    _, record = run(**adapted, bf16=True, num_train_epochs=1)
+    rows = {row["component"]: row["dtype"] for row in record.components}
+    assert rows == {
+        "vision_tower": "bfloat16",
+        "multi_modal_projector": "float32",
+        "language_model": "bfloat16/float32",
+    }
+    losses = [entry["loss"] for entry in record.loss_history if "loss" in entry]
+    assert losses[-1] < losses[0]

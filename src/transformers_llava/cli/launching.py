@@ -39,7 +39,8 @@ def launch_training(
     """
     command = training_command(recipe, fields, accelerate_config, num_processes)
     print("$ " + shlex.join(command), flush=True)
-    process = subprocess.Popen(command)
+    # TRL reports each run to its makers by default; a training run here tells nobody unless asked to.
+    process = subprocess.Popen(command, env={"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ})
     try:
         return process.wait()
     except KeyboardInterrupt:  # the terminal has told the child too; let it end by itself

@@ -1,0 +1,50 @@
+"""`llava inspect` on tiny files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from transformers_llava.cli import main as cli
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    config = tiny.make_config()
+    tiny.make_model(config).save_pretrained(folder)
+    tiny.make_processor(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_is_shown_by_its_components(checkpoint: Path, capsys: pytest.CaptureFixture) -> None:
+    (checkpoint / "model.safetensors").unlink()  # the configuration is enough
+    assert cli.main(["inspect", "model", str(checkpoint)]) == 0
+    out = capsys.readouterr().out
+    assert "multi_modal_projector" in out
+    assert "tower cut to 2 of 3 layers" in out
+    assert "4 tokens a tile of 28 pixels" in out
+
+
+def test_data_is_shown_as_a_run_would_read_it(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    tiny.make_image().save(tmp_path / "a.png")
+    ask, answer = {"from": "human", "value": "<image>\nColour?"}, {"from": "gpt", "value": "red"}
+    records = [{"id": str(i), "image": f"{name}.png", "conversations": [ask, answer]} for i, name in enumerate("ab")]
+    (tmp_path / "train.json").write_text(json.dumps(records))
+    fields = ["--model_name_or_path", str(checkpoint), "--output_dir", str(tmp_path / "out")]
+    fields += ["--train_data", f"[{{name: mine, path: {tmp_path / 'train.json'}}}]"]
+    assert cli.main(["inspect", "data", "--config", "tiny/2_instruct", *fields]) == 0
+    out = capsys.readouterr().out
+    assert "| mine | missing_image | 1 | mine/1 |" in out
+    assert "--- mine/0" in out
+    assert "\x1b[32m" in out  # something is supervised, in green
+    assert cli.main(["inspect", "data", "--config", "tiny/2_instruct", *fields, "--strict"]) == 2
+    assert "mine/1" in capsys.readouterr().err
+
+
+def test_a_template_is_printed_and_an_unknown_one_refused(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["inspect", "template", "plain"]) == 0
+    assert "{% generation %}" in capsys.readouterr().out.replace("{%-", "{%").replace("-%}", "%}")
+    assert cli.main(["inspect", "template", "plane"]) == 2
+    assert "plain" in capsys.readouterr().err
