@@ -56,12 +56,58 @@ def encode_example(
     except RecordError as error:
         raise error.of(name) from error
     if writes_control_tokens(example, processor.tokenizer):
-        input_ids, is_supervised, pixel_values = _encode_with_typed_control_tokens(
-            example, images, processor, chat_template
-        )
+        costs = [processor.num_image_tokens(image.width, image.height) for image in images]
+        input_ids, is_supervised = encode_text(example, processor, costs, template=chat_template)
+        pixel_values = processor.image_processor(images, return_tensors="pt")["pixel_values"] if images else None
     else:
         input_ids, is_supervised, pixel_values = _encode_in_one_call(example, images, processor, chat_template)
-    is_image = input_ids == processor.image_token_id
+    input_ids, labels = label_and_cut(
+        input_ids, is_supervised, processor.image_token_id, max_length=max_length, too_long=too_long, name=name
+    )
+    sizes = torch.tensor([(image.height, image.width) for image in images]) if images else None  # (num_images, 2)
+    return EncodedExample(input_ids, labels, pixel_values, sizes, example["id"], example["source"])
+
+
+def encode_text(
+    example: Example, processor: Any, image_costs: list[int], *, template: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Tokens of an example whose pictures cost `image_costs`, and which of them the assistant wrote; no pixel is needed.
+
+    Contract: equal to what the processor makes of the example, which a test compares. It is used where the processor
+    can not be: for typed control tokens, and to know the tokens of an example without opening its pictures.
+
+    Returns:
+        `(torch.Tensor, torch.Tensor)`: ids (T,) and a mask (T,).
+    """
+    ids, is_assistant = encode_rendered(render_marked(example, processor.tokenizer, template), processor.tokenizer)
+    if ids.count(processor.image_token_id) != len(image_costs):
+        raise ValueError(
+            f"the template wrote {ids.count(processor.image_token_id)} image tokens for {len(image_costs)} images "
+            f"of '{example['source']}/{example['id']}'. Pixels and text would be misaligned. Correct the template."
+        )
+    costs = iter(image_costs)
+    repeats = torch.tensor(
+        [next(costs) if token == processor.image_token_id else 1 for token in ids], dtype=torch.long
+    )
+    # (T,): each image token as often as its picture costs
+    return (
+        torch.tensor(ids, dtype=torch.long).repeat_interleave(repeats),
+        torch.tensor(is_assistant, dtype=torch.bool).repeat_interleave(repeats),
+    )
+
+
+def label_and_cut(
+    input_ids: torch.Tensor,
+    is_supervised: torch.Tensor,
+    image_token_id: int,
+    *,
+    max_length: int | None,
+    too_long: TooLongPolicy,
+    name: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and labels of at most `max_length` tokens, or a `RecordError`: `too_long`, `no_supervised_token`."""
+    is_image = input_ids == image_token_id
     labels = torch.where(is_supervised & ~is_image, input_ids, IGNORE_INDEX)
     if max_length is not None and len(input_ids) > max_length:
         _check_cut(is_image, max_length, too_long, name)
@@ -73,8 +119,7 @@ def encode_example(
             f"not cut off (max_length={max_length}) and that the chat template marks answers with {{% generation %}}.",
             record_id=name,
         )
-    sizes = torch.tensor([(image.height, image.width) for image in images]) if images else None  # (num_images, 2)
-    return EncodedExample(input_ids, labels, pixel_values, sizes, example["id"], example["source"])
+    return input_ids, labels
 
 
 _Tokens = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]  # ids (T,), supervised (T,) bool, pixels
@@ -99,25 +144,6 @@ def _encode_in_one_call(example: Example, images: list[Image.Image], processor: 
     return outputs["input_ids"][0], outputs["assistant_masks"][0].bool(), outputs.get("pixel_values")
 
 
-def _encode_with_typed_control_tokens(
-    example: Example, images: list[Image.Image], processor: Any, template: str
-) -> _Tokens:
-    rendered = render_marked(example, processor.tokenizer, template)
-    ids, is_assistant = encode_rendered(rendered, processor.tokenizer)
-    costs = [processor.num_image_tokens(image.width, image.height) for image in images]
-    if ids.count(processor.image_token_id) != len(images):
-        raise ValueError(
-            f"the chat template wrote {ids.count(processor.image_token_id)} image tokens for {len(images)} images of "
-            f"'{example['source']}/{example['id']}'. Pixels and text would be misaligned. Correct the template."
-        )
-    remaining = iter(costs)
-    repeats = torch.tensor([next(remaining) if token == processor.image_token_id else 1 for token in ids])
-    input_ids = torch.tensor(ids).repeat_interleave(repeats)  # (T,): each image token as often as its picture costs
-    is_supervised = torch.tensor(is_assistant).repeat_interleave(repeats)
-    pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"] if images else None
-    return input_ids, is_supervised, pixels
-
-
 def _check_cut(is_image: torch.Tensor, max_length: int, too_long: TooLongPolicy, name: str) -> None:
     if too_long == "truncate_text" and not bool(is_image[max_length:].any()):
         return
@@ -130,4 +156,4 @@ def _check_cut(is_image: torch.Tensor, max_length: int, too_long: TooLongPolicy,
     )
 
 
-__all__ = ["TooLongPolicy", "encode_example"]
+__all__ = ["TooLongPolicy", "encode_example", "encode_text", "label_and_cut"]

@@ -1,7 +1,9 @@
 """Examples to token counts, without decoding a pixel."""
 
-from typing import Any, NamedTuple
+import hashlib
+from typing import Any, Literal, NamedTuple
 
+from transformers_llava.data.encoding import encode_text, label_and_cut
 from transformers_llava.data.images import image_size
 from transformers_llava.data.rendering import (
     Rendered,
@@ -10,7 +12,10 @@ from transformers_llava.data.rendering import (
     render_marked,
     writes_control_tokens,
 )
-from transformers_llava.data.schema import Example, RecordError
+from transformers_llava.data.schema import Example, ImageReference, RecordError
+
+
+LengthPolicy = Literal["error", "drop", "truncate_text"]
 
 
 class ExampleLength(NamedTuple):
@@ -27,25 +32,94 @@ def count_tokens(example: Example, processor: Any, *, template: str | None = Non
     Contract: equal to `len(encode_example(example, processor, template=template).input_ids)`, but only the headers of
     the pictures are read.
     """
-    tokenizer = processor.tokenizer
-    rendered = render_marked(example, tokenizer, chat_template_of(processor, template))
-    if writes_control_tokens(example, tokenizer):
-        ids, _ = encode_rendered(Rendered(rendered.text, []), tokenizer)
-    else:
-        ids = tokenizer(rendered.text, add_special_tokens=False)["input_ids"]
-    return len(ids) + sum(cost - 1 for cost in image_costs(example, processor))
-
-
-def image_costs(example: Example, processor: Any) -> list[int]:
-    """Tokens of each picture, from the sizes in the file headers."""
-    try:
-        return [processor.num_image_tokens(*image_size(reference)) for reference in example["images"]]
-    except RecordError as error:
-        raise error.of(f"{example['source']}/{example['id']}") from error
+    return TokenCounter(processor, template).count(example)[0]
 
 
 def measure_example(example: Example, processor: Any, *, template: str | None = None) -> ExampleLength:
     return ExampleLength(count_tokens(example, processor, template=template), bool(example["images"]))
 
 
-__all__ = ["ExampleLength", "count_tokens", "image_costs", "measure_example"]
+class TokenCounter:
+    """Processor, template and policy, ready to look at one example after another."""
+
+    def __init__(
+        self,
+        processor: Any,
+        template: str | None,
+        *,
+        max_length: int | None = None,
+        too_long: LengthPolicy = "truncate_text",
+    ) -> None:
+        self.processor, self.template = processor, chat_template_of(processor, template)
+        self.max_length, self.too_long = max_length, too_long
+        self.cost_of_path: dict[str, int] = {}  # many records share a picture
+
+    def count(self, example: Example) -> tuple[int, bool]:
+        """Tokens before any cut, and whether the template wrote anything for the assistant."""
+        tokenizer = self.processor.tokenizer
+        rendered = render_marked(example, tokenizer, self.template)
+        if writes_control_tokens(example, tokenizer):
+            ids, _ = encode_rendered(Rendered(rendered.text, []), tokenizer)
+        else:
+            ids = tokenizer(rendered.text, add_special_tokens=False)["input_ids"]
+        num_tokens = len(ids) + sum(cost - 1 for cost in self.image_costs(example))
+        return num_tokens, any(start < end for start, end in rendered.spans)
+
+    def outcome(self, example: Example) -> tuple[int, str | None, str | None]:
+        """Tokens before any cut, and why the example cannot be used, if so: reason and message."""
+        num_tokens = 0
+        name = f"{example['source']}/{example['id']}"
+        try:
+            num_tokens, is_supervised = self.count(example)
+            is_over_long = self.max_length is not None and num_tokens > self.max_length
+            if is_over_long and self.too_long != "truncate_text":
+                raise RecordError(
+                    "too_long",
+                    f"it has {num_tokens} tokens, more than max_length={self.max_length}. Raise max_length or shorten "
+                    "the text; the policy `truncate_text` would cut it.",
+                    record_id=name,
+                )
+            if is_over_long or not is_supervised:
+                ids, mask = encode_text(example, self.processor, self.image_costs(example), template=self.template)
+                label_and_cut(
+                    ids,
+                    mask,
+                    self.processor.image_token_id,
+                    max_length=self.max_length,
+                    too_long="truncate_text",
+                    name=name,
+                )
+        except RecordError as error:
+            return num_tokens, error.reason, error.message
+        return num_tokens, None, None
+
+    def image_costs(self, example: Example) -> list[int]:
+        try:
+            return [self._cost(reference) for reference in example["images"]]
+        except RecordError as error:
+            raise error.of(f"{example['source']}/{example['id']}") from error
+
+    def _cost(self, reference: ImageReference) -> int:
+        path = reference["path"] if reference["bytes"] is None else None
+        cost = self.cost_of_path.get(path) if path is not None else None
+        if cost is None:
+            cost = self.processor.num_image_tokens(*image_size(reference))
+            if path is not None:
+                self.cost_of_path[path] = cost
+        return cost
+
+    def fingerprint(self, content: str) -> str:
+        """Changes when anything does that decides a count."""
+        processor = self.processor
+        parts = [
+            content,
+            self.template,
+            processor.tokenizer.backend_tokenizer.to_str(),
+            str(sorted(processor.tokenizer.special_tokens_map.items())),
+            str(processor.tiling_rule()),
+            f"{self.max_length} {self.too_long}",
+        ]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+__all__ = ["ExampleLength", "LengthPolicy", "TokenCounter", "count_tokens", "measure_example"]

@@ -93,6 +93,11 @@ class MixtureReport:
         lines = sorted(f"{source.name} {source.digest} {source.num_used}" for source in self.sources)
         return "sha256:" + hashlib.sha256("\n".join([*lines, f"seed {self.seed}"]).encode()).hexdigest()
 
+    def content_key(self) -> str | None:
+        """A word for the rows in their order, pictures included; None where pictures were not read as a whole."""
+        covers_images = all("image bytes" in source.digest_covers for source in self.sources if source.num_images)
+        return self.order_digest if covers_images else None
+
     def proportion(self, source: SourceReport) -> float:
         return source.num_used / self.num_used if self.num_used else 0.0
 

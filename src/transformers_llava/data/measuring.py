@@ -1,0 +1,218 @@
+"""A data set to the part of it that fits `max_length`, with the length of each example and a count of the rest."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from transformers_llava.data.lengths import ExampleLength, LengthPolicy, TokenCounter
+from transformers_llava.data.parsing import default_cache_dir
+from transformers_llava.data.schema import RecordError
+
+
+_EXAMPLES_PER_REASON = 5
+_ROWS_PER_TASK = 1000
+
+
+@dataclass
+class LengthReport:
+    """What became of the examples once the chat template and `max_length` were known."""
+
+    max_length: int | None
+    too_long: str
+    num_examples: int = 0
+    num_tokens: int = 0  # as they will be trained on, image positions included
+    num_with_image: int = 0
+    longest: int = 0
+    num_over_long: int = 0  # longer than max_length: cut, dropped or refused
+    num_truncated: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)  # reason -> number of examples
+    examples: dict[str, list[str]] = field(default_factory=dict)  # reason -> the first few messages
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "dropped": dict(self.dropped)}
+
+
+@dataclass
+class MeasuredExamples:
+    """The examples that can be trained on, in their order, and what each costs."""
+
+    dataset: Dataset
+    lengths: list[ExampleLength]  # as the collator will make them
+    report: LengthReport
+
+
+def measure_examples(
+    dataset: Dataset,
+    processor: Any,
+    *,
+    max_length: int | None = None,
+    too_long: LengthPolicy = "truncate_text",
+    template: str | None = None,
+    strict: bool = False,
+    num_proc: int | None = None,
+    cache_key: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> MeasuredExamples:
+    """
+    Count the tokens of every example, and leave out those that could not be encoded.
+
+    Args:
+        dataset (`datasets.Dataset`):
+            Examples.
+        processor (`OpenLlavaProcessor`):
+            Tokenizer and token counts.
+        max_length (`int`, *optional*):
+            Most tokens of an example.
+        too_long (`str`, *optional*, defaults to `"truncate_text"`):
+            What happens above it: `truncate_text` cuts the end, and drops what cannot be cut without losing part of an
+            image or the whole answer; `drop` drops; `error` raises.
+        template (`str`, *optional*):
+            Chat template instead of the processor's own.
+        strict (`bool`, *optional*, defaults to `False`):
+            Raise the first error instead of counting it.
+        num_proc (`int`, *optional*, defaults to 1):
+            Processes that count. The result does not depend on it.
+        cache_key (`str`, *optional*):
+            Word for the content of the data set in its order, `MixtureReport.content_key()`. With it, counts are kept
+            for the next time.
+        cache_dir (`str`, *optional*):
+            Where they are kept; see `default_cache_dir`.
+
+    Raises:
+        `RecordError`: under `strict`, and for the policy `error` at the first example that is too long.
+    """
+    if too_long not in ("error", "drop", "truncate_text"):
+        raise ValueError(f"too_long must be error, drop or truncate_text, not {too_long!r}.")
+    counter = TokenCounter(processor, template, max_length=max_length, too_long=too_long)
+    file = None
+    if cache_key is not None:
+        folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        file = folder / f"lengths.{counter.fingerprint(cache_key)}.parquet"
+    table = _read(file, len(dataset))
+    if table is None:
+        table = _measure(dataset, counter, num_proc)
+        _write(file, table)
+    return _select(dataset, table, counter, strict=strict)
+
+
+_COLUMNS = pyarrow.schema(
+    [
+        ("num_tokens", pyarrow.int64()),
+        ("has_image", pyarrow.bool_()),
+        ("reason", pyarrow.string()),
+        ("message", pyarrow.string()),
+    ]
+)
+_worker: Callable[[int], pyarrow.Table] | None = None
+
+
+def _measure(dataset: Dataset, counter: TokenCounter, num_proc: int | None) -> pyarrow.Table:
+    starts = range(0, len(dataset), _ROWS_PER_TASK)
+    bar = tqdm(total=len(dataset), desc="tokens of examples", unit="example", delay=2.0, mininterval=0.5)
+    tables = []
+    for table in _run(dataset, counter, starts, num_proc or 1):
+        tables.append(table)
+        bar.update(len(table))
+    bar.close()
+    return pyarrow.concat_tables(tables) if tables else _COLUMNS.empty_table()
+
+
+def _run(dataset: Dataset, counter: TokenCounter, starts: range, num_proc: int) -> Iterator[pyarrow.Table]:
+    if num_proc == 1 or len(starts) < 2:
+        yield from map(_task(dataset, counter), starts)
+        return
+    method = "fork" if "fork" in get_all_start_methods() else "spawn"  # forked, nothing has to be sent
+    with ProcessPoolExecutor(
+        num_proc, mp_context=get_context(method), initializer=_start_worker, initargs=(dataset, counter)
+    ) as pool:
+        yield from pool.map(_work, starts)
+
+
+def _start_worker(dataset: Dataset, counter: TokenCounter) -> None:
+    global _worker
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    _worker = _task(dataset, counter)
+
+
+def _work(start: int) -> pyarrow.Table:
+    assert _worker is not None
+    return _worker(start)
+
+
+def _task(dataset: Dataset, counter: TokenCounter) -> Callable[[int], pyarrow.Table]:
+    def measure(start: int) -> pyarrow.Table:
+        rows = []
+        for row in range(start, min(start + _ROWS_PER_TASK, len(dataset))):
+            example: Any = dataset[row]
+            num_tokens, reason, message = counter.outcome(example)
+            rows.append((num_tokens, bool(example["images"]), reason, message))
+        return pyarrow.table([list(column) for column in zip(*rows)], schema=_COLUMNS)
+
+    return measure
+
+
+def _select(dataset: Dataset, table: pyarrow.Table, counter: TokenCounter, *, strict: bool) -> MeasuredExamples:
+    limit = counter.max_length
+    num_tokens = table.column("num_tokens").to_numpy()
+    has_image = table.column("has_image").to_numpy(zero_copy_only=False)
+    is_good = table.column("reason").is_null().to_numpy(zero_copy_only=False)
+    report = LengthReport(limit, counter.too_long)
+    for row in np.flatnonzero(~is_good).tolist():
+        reason, message = table.column("reason")[row].as_py(), table.column("message")[row].as_py()
+        if strict or (counter.too_long == "error" and reason == "too_long"):
+            raise _error(dataset, row, reason, message)
+        report.dropped[reason] += 1
+        first = report.examples.setdefault(reason, [])
+        if len(first) < _EXAMPLES_PER_REASON:
+            first.append(str(_error(dataset, row, reason, message)))
+    is_over_long = np.zeros(len(num_tokens), dtype=bool) if limit is None else num_tokens > limit
+    lengths = num_tokens[is_good] if limit is None else np.minimum(num_tokens[is_good], limit)
+    report.num_examples = int(is_good.sum())
+    report.num_tokens = int(lengths.sum())
+    report.num_with_image = int(has_image[is_good].sum())
+    report.longest = int(lengths.max(initial=0))
+    report.num_over_long = int(is_over_long.sum())
+    report.num_truncated = int((is_over_long & is_good).sum())
+    return MeasuredExamples(
+        dataset if is_good.all() else dataset.select(np.flatnonzero(is_good)),
+        [ExampleLength(*pair) for pair in zip(lengths.tolist(), has_image[is_good].tolist())],
+        report,
+    )
+
+
+def _error(dataset: Dataset, row: int, reason: str, message: str) -> RecordError:
+    example = dataset[row]
+    return RecordError(reason, message, record_id=f"{example['source']}/{example['id']}")
+
+
+def _read(file: Path | None, num_rows: int) -> pyarrow.Table | None:
+    if file is None:
+        return None
+    try:
+        table = pyarrow.parquet.read_table(file, schema=_COLUMNS)
+    except (OSError, pyarrow.ArrowException):  # none yet, or an unreadable one: count again
+        return None
+    return table if len(table) == num_rows else None
+
+
+def _write(file: Path | None, table: pyarrow.Table) -> None:
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(f".{os.getpid()}")
+    pyarrow.parquet.write_table(table, unfinished)
+    unfinished.replace(file)
+
+
+__all__ = ["LengthReport", "MeasuredExamples", "measure_examples"]

@@ -1,0 +1,109 @@
+"""A data set to the part that fits: what is cut, what is left out and why, and that counting again is cheap."""
+
+import pytest
+from datasets import Dataset
+
+from transformers_llava.data import measuring
+from transformers_llava.data.encoding import encode_example
+from transformers_llava.data.lengths import TokenCounter
+from transformers_llava.data.measuring import measure_examples
+from transformers_llava.data.schema import EXAMPLE_FEATURES, RecordError
+
+
+@pytest.fixture
+def dataset(example) -> Dataset:
+    """Three examples with a picture, which stands before the text, and one without."""
+    examples = [
+        example([None, "Q"], "A", id="short"),
+        example([None, "Q"], "A" * 9, id="long answer"),
+        example([None, "Q" * 17], "A", id="long question"),
+        example("Q", "A", id="text"),
+    ]
+    return Dataset.from_list(examples, features=EXAMPLE_FEATURES)
+
+
+def test_lengths_are_those_of_the_encoding(tiny_processor, dataset):
+    measured = measure_examples(dataset, tiny_processor)
+    assert measured.dataset is dataset
+    assert measured.lengths == [
+        (len(encode_example(example, tiny_processor).input_ids), bool(example["images"])) for example in dataset
+    ]
+    report = measured.report
+    assert (report.num_examples, report.num_with_image, report.num_over_long) == (4, 3, 0)
+    assert report.num_tokens == sum(length.num_tokens for length in measured.lengths)
+    assert report.longest == max(length.num_tokens for length in measured.lengths)
+
+
+def test_what_can_be_cut_is_cut_and_the_rest_is_left_out_with_its_reason(tiny_processor, dataset):
+    limit = len(encode_example(dataset[0], tiny_processor).input_ids)
+    measured = measure_examples(dataset, tiny_processor, max_length=limit)
+    assert measured.dataset["id"] == ["short", "long answer", "text"]
+    assert [length.num_tokens for length in measured.lengths] == [
+        len(encode_example(example, tiny_processor, max_length=limit).input_ids) for example in measured.dataset
+    ]
+    assert dict(measured.report.dropped) == {"no_supervised_token": 1}
+    assert (measured.report.num_over_long, measured.report.num_truncated) == (2, 1)
+    assert "record 's/long question'" in measured.report.examples["no_supervised_token"][0]
+
+
+def test_an_image_is_never_cut(tiny_processor, dataset):
+    measured = measure_examples(dataset, tiny_processor, max_length=9)
+    assert dict(measured.report.dropped) == {"too_long": 3, "no_supervised_token": 1}
+    assert measured.lengths == []
+
+
+def test_the_policies_drop_and_error(tiny_processor, dataset):
+    limit = len(encode_example(dataset[0], tiny_processor).input_ids)
+    measured = measure_examples(dataset, tiny_processor, max_length=limit, too_long="drop")
+    assert measured.dataset["id"] == ["short", "text"]
+    assert dict(measured.report.dropped) == {"too_long": 2}
+    with pytest.raises(RecordError, match=r"record 's/long answer': it has \d+ tokens, more than max_length"):
+        measure_examples(dataset, tiny_processor, max_length=limit, too_long="error")
+    with pytest.raises(RecordError, match="'s/long question': not one of its tokens"):
+        measure_examples(dataset, tiny_processor, max_length=limit, strict=True)
+    with pytest.raises(ValueError, match="too_long must be"):
+        measure_examples(dataset, tiny_processor, too_long="shrink")
+
+
+def test_a_template_without_answers_is_found_before_training(tiny_processor, dataset):
+    template = "{% for m in messages %}{{ m['content'][0]['text'] }}{% endfor %}"
+    assert dict(measure_examples(dataset.select([3]), tiny_processor, template=template).report.dropped) == {
+        "no_supervised_token": 1
+    }
+
+
+def test_an_unreadable_header_leaves_its_example_out(tiny_processor, dataset):
+    broken = dataset.map(lambda row: {"images": [{"bytes": b"no picture", "path": None}] * len(row["images"])})
+    measured = measure_examples(broken, tiny_processor)
+    assert (measured.dataset["id"], dict(measured.report.dropped)) == (["text"], {"unreadable_image": 3})
+
+
+def test_the_number_of_processes_changes_nothing(tiny_processor, dataset, monkeypatch):
+    monkeypatch.setattr(measuring, "_ROWS_PER_TASK", 3)
+    many = dataset.select([0, 1, 2, 3] * 5)
+    one = measure_examples(many, tiny_processor, max_length=30)
+    two = measure_examples(many, tiny_processor, max_length=30, num_proc=2)
+    assert (one.lengths, one.report) == (two.lengths, two.report)
+    assert len(one.lengths) + one.report.dropped.total() == 20
+
+
+def test_counts_are_kept_under_content_template_and_policy(tiny_processor, dataset, monkeypatch):
+    counted = []
+    outcome = TokenCounter.outcome
+    monkeypatch.setattr(TokenCounter, "outcome", lambda *args: counted.append(1) or outcome(*args))
+
+    def num_counted(**kwargs) -> int:
+        counted.clear()
+        measure_examples(dataset, tiny_processor, **kwargs)
+        return len(counted)
+
+    assert [num_counted(cache_key="a"), num_counted(cache_key="a")] == [4, 0]
+    assert num_counted(cache_key="b") == 4
+    assert num_counted(cache_key="a", max_length=30) == 4
+    assert num_counted(cache_key="a", template=tiny_processor.chat_template + " ") == 4
+    assert [num_counted(), num_counted()] == [4, 4]
+
+
+def test_nothing_has_no_lengths(tiny_processor, dataset):
+    measured = measure_examples(dataset.select([]), tiny_processor, max_length=5, num_proc=2)
+    assert (measured.lengths, measured.report.longest) == ([], 0)
