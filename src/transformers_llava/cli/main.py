@@ -14,6 +14,7 @@ from transformers_llava.cli.errors import CommandError
 COMMANDS = {
     "demo": "the whole chain on this machine's CPU, in minutes",
     "train": "train one stage from a recipe",
+    "convert": "convert a checkpoint: original, LoRA, projector, llava-hf; and to the built-in layout",
     "inspect": "look at data, templates and models",
     "recipes": "list, show and copy the packaged recipes",
     "env": "versions and hardware, for a bug report",

@@ -1,7 +1,7 @@
 """Weight files to named tensors that are read one at a time, and such tensors back to shards.
 
-Nothing here holds more than one tensor: a 13B checkpoint passes through a laptop. A `State` is a dictionary from names to
-[`LazyTensor`]; merging, renaming and casting make new lazy tensors from old ones.
+Nothing here holds more than one tensor: a 13B checkpoint passes through a laptop. A `State` is a dictionary from
+names to [`LazyTensor`]; merging, renaming and casting make new lazy tensors from old ones.
 """
 
 import json
@@ -74,8 +74,8 @@ def weight_files(folder: str | Path) -> list[Path]:
             missing = [name for name in names if not (folder / name).is_file()]
             if missing:
                 raise ValueError(
-                    f"{index} names {len(names)} shards, but {folder} lacks {', '.join(missing)}; the checkpoint was not "
-                    "downloaded completely. Fetch the missing files."
+                    f"{index} names {len(names)} shards, but {folder} lacks {', '.join(missing)}; the checkpoint was "
+                    "not downloaded completely. Fetch the missing files."
                 )
             return [folder / name for name in names]
         if (folder / stem).is_file():
@@ -165,8 +165,8 @@ def fit_rows(tensor: LazyTensor, rows: int) -> LazyTensor:
     """
     An embedding table or head with `rows` rows: cut, or filled up with the mean of its rows.
 
-    The original resizes both to the tokenizer's length after loading. Rows it adds are random there and stand for tokens
-    that training never saw; the mean can never be the largest logit.
+    The original resizes both to the tokenizer's length after loading. Rows it adds are random there and stand for
+    tokens that training never saw; the mean can never be the largest logit.
     """
     have = tensor.shape[0]
     if have == rows:
@@ -195,8 +195,9 @@ def _split(state: State, max_bytes: int) -> Iterator[State]:
 
 def _write_safetensors(shard: State, file: Path) -> None:
     """
-    The format by hand, because the library's writer takes all tensors of a file at once: the header's length in 8 bytes,
-    the header as JSON, then the tensors' bytes. Wide types first, so that each tensor starts at a multiple of its width.
+    The format by hand, because the library's writer takes all tensors of a file at once: the header's length in 8
+    bytes, the header as JSON, then the tensors' bytes. Wide types first, so that each tensor starts at a multiple of
+    its width.
     """
     order = sorted(shard, key=lambda key: -shard[key].dtype.itemsize)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -214,11 +215,11 @@ def _write_safetensors(shard: State, file: Path) -> None:
     with open(file, "wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
         for key in order:
-            tensor = shard[key].read()
-            assert tuple(tensor.shape) == shard[key].shape, (key, tuple(tensor.shape), shard[key].shape)
-            assert tensor.dtype == shard[key].dtype, (key, tensor.dtype, shard[key].dtype)
-            out.write(memoryview(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()))
-            del tensor
+            data = shard[key].read()
+            assert tuple(data.shape) == shard[key].shape, (key, tuple(data.shape), shard[key].shape)
+            assert data.dtype == shard[key].dtype, (key, data.dtype, shard[key].dtype)
+            out.write(data.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            del data  # before the next one is read
 
 
 def _safetensors_reader(file: Path, key: str) -> Callable[[], torch.Tensor]:

@@ -43,18 +43,20 @@ def convert_checkpoint(
     """
     Converts a checkpoint of any kind to a folder that loads with one line.
 
-    Tensors pass through one at a time, so memory stays near the largest tensor. The folder appears complete or not at all.
+    Tensors pass through one at a time, so memory stays near the largest tensor. The folder appears complete or not at
+    all.
 
     Args:
-        source (`str`): Folder or Hub id: an original checkpoint, a LoRA, a stage-1 projector, a delta, a llava-hf checkpoint
-            or one of ours.
+        source (`str`): Folder or Hub id: an original checkpoint, a LoRA, a stage-1 projector, a delta, a llava-hf
+            checkpoint or one of ours.
         target (`str`): Folder to make; it must be empty or absent.
         to (`str`, *optional*, defaults to `"open_llava"`): `"builtin"` writes `llava` or `llava_next`, which plain
             transformers, vLLM and others load without this package.
         base (`str`, *optional*): Language model that a LoRA, projector or delta belongs to.
         vision_tower (`str`, *optional*): In place of the configured one.
         template (`str`, *optional*): Conversation template by name, in place of the one its architecture chooses.
-        dtype (`str` or `torch.dtype`, *optional*): Cast weights, for example to `"bfloat16"`; kept as they are by default.
+        dtype (`str` or `torch.dtype`, *optional*): Cast weights, for example to `"bfloat16"`; kept as they are by
+            default.
         max_shard_size (`int` or `str`, *optional*, defaults to `"5GB"`)
         check_parity (`bool`, *optional*, defaults to `False`): Run pictures and prompts through source and target.
         with_code (`bool`, *optional*, defaults to `False`): Add the files by which `trust_remote_code=True` finds this

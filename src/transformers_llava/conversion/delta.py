@@ -16,7 +16,8 @@ def apply_delta(base: State, delta: State) -> State:
     """
     Full weights: base plus delta, tensor by tensor, when each is read.
 
-    Added tokens make the embeddings and the head larger than the base's; there the base is added to the top left block.
+    Added tokens make the embeddings and the head larger than the base's; there the base is added to the top left
+    block.
 
     Args:
         base (`State`): The LLaMA that the delta was made from.
@@ -28,8 +29,8 @@ def apply_delta(base: State, delta: State) -> State:
     missing = sorted(key for key in base if key not in delta and drop_reason(key) is None)
     if missing:
         raise ValueError(
-            f"The delta lacks {len(missing)} tensors of the base, such as {missing[:3]}; it was made from another model. "
-            "Give the LLaMA that its model card names with `--base`."
+            f"The delta lacks {len(missing)} tensors of the base, such as {missing[:3]}; it was made from another "
+            "model. Give the LLaMA that its model card names with `--base`."
         )
     full: State = {}
     for key, change in delta.items():
@@ -39,8 +40,8 @@ def apply_delta(base: State, delta: State) -> State:
             full[key] = change
         else:
             raise ValueError(
-                f"The delta has {key!r}, which is neither in the base nor a part of LLaVA; it was made from another model. "
-                "Give the LLaMA that its model card names with `--base`."
+                f"The delta has {key!r}, which is neither in the base nor a part of LLaVA; it was made from another "
+                "model. Give the LLaMA that its model card names with `--base`."
             )
     return full
 
@@ -50,8 +51,8 @@ def _add(key: str, base: LazyTensor, change: LazyTensor) -> LazyTensor:
         return change.map(lambda delta: (delta.float() + base.read().float()).to(delta.dtype))
     if key not in _MAY_GROW or any(b > c for b, c in zip(base.shape, change.shape, strict=True)):
         raise ValueError(
-            f"{key!r} is {change.shape} in the delta and {base.shape} in the base; only embeddings and head may grow. The "
-            "delta was made from another model: give the LLaMA that its model card names with `--base`."
+            f"{key!r} is {change.shape} in the delta and {base.shape} in the base; only embeddings and head may grow. "
+            "The delta was made from another model: give the LLaMA that its model card names with `--base`."
         )
 
     def add(delta: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """Our checkpoint to a folder of the built-in `llava` or `llava_next`: for plain transformers, vLLM, MLX and llama.cpp.
 
-The folder has the key names of transformers 4.3x to 4.51 (`language_model.model.*`, `vision_tower.vision_model.*`), because
-each of those readers knows them, and every file they ask for. What the built-in classes cannot express is refused.
+The folder has the key names of transformers 4.3x to 4.51 (`language_model.model.*`, `vision_tower.vision_model.*`),
+because each of those readers knows them, and every file they ask for. What the built-in classes cannot express is
+refused.
 """
 
 import re
@@ -47,8 +48,8 @@ def builtin_type(config: OpenLlavaConfig) -> str:
         reasons.append(f"their key layout has no place for a {config.text_config.model_type!r} language model")
     if reasons:
         raise ValueError(
-            f"The built-in llava and llava_next cannot express this checkpoint: {'; '.join(reasons)}. Keep it as open_llava, "
-            "which transformers loads with this package installed."
+            f"The built-in llava and llava_next cannot express this checkpoint: {'; '.join(reasons)}. Keep it as "
+            "open_llava, which transformers loads with this package installed."
         )
     return "llava_next" if tiled else "llava"
 
@@ -101,7 +102,7 @@ def builtin_state(state: State, config: OpenLlavaConfig) -> State:
 
 def padded_vocab_size(config: OpenLlavaConfig) -> int:
     """Rows that give the image token one, rounded up to a multiple of 64 as llava-hf does."""
-    return -(-(config.image_token_index + 1) // 64) * 64
+    return -(-(int(config.image_token_id) + 1) // 64) * 64
 
 
 def save_builtin_processor(processor: OpenLlavaProcessor, config: OpenLlavaConfig, folder: str | Path) -> None:
@@ -146,20 +147,21 @@ def builtin_differences(config: OpenLlavaConfig) -> list[str]:
     notes = []
     if builtin_type(config) == "llava_next":
         notes.append(
-            "llava_next rounds where the original truncates when it unpads: a few picture sizes get one row or column more"
+            "llava_next rounds where the original truncates when it unpads: a few picture sizes get one row or column "
+            "more"
         )
         notes.append(
             "image_grid_pinpoints are written as (height, width), as llava_next reads them, in the original's order"
         )
     if config.max_sequence_length:
         notes.append(
-            f"the original cuts sequences to {config.max_sequence_length} positions, pictures included; built-in classes "
-            "do not"
+            f"the original cuts sequences to {config.max_sequence_length} positions, pictures included; built-in "
+            "classes do not"
         )
     if config.image_token_index >= config.text_config.vocab_size:
         notes.append(
-            f"the image token has no row in the original; embeddings and head are filled up to {padded_vocab_size(config)} "
-            "rows with their mean"
+            "the image token has no row in the original; embeddings and head are filled up to "
+            f"{padded_vocab_size(config)} rows with their mean"
         )
     return notes
 

@@ -20,8 +20,8 @@ def local_folder(
     The folder itself, or the local copy of a Hub repository; `None` if it is neither or cannot be reached.
 
     Args:
-        with_weights (`bool`, *optional*, defaults to `False`): Also fetch weights, safetensors where there are any; else
-            only the small files.
+        with_weights (`bool`, *optional*, defaults to `False`): Also fetch weights, safetensors where there are any;
+            else only the small files.
     """
     if name is None:
         return None

@@ -53,9 +53,9 @@ def use_for_builtin() -> Callable[[], None]:
     """
     Makes the Auto classes build our classes for built-in `llava`, `llava_next` and `llava_onevision` checkpoints too.
 
-    Without it `AutoModelForImageTextToText.from_pretrained("llava-hf/...")` gives transformers' own class. Our class gives
-    the same numbers faster, and the original's rounding; `OpenLlavaForConditionalGeneration.from_pretrained` reads such
-    checkpoints without this. It holds for the whole process, until the returned function is called.
+    Without it `AutoModelForImageTextToText.from_pretrained("llava-hf/...")` gives transformers' own class. Our class
+    gives the same numbers faster, and the original's rounding; `OpenLlavaForConditionalGeneration.from_pretrained`
+    reads such checkpoints without this. It holds for the whole process, until the returned function is called.
 
     Returns:
         `Callable`: Undoes it.
@@ -76,7 +76,8 @@ def use_for_builtin() -> Callable[[], None]:
             name, _dispatcher(real, lambda layout: layout in ("builtin", "original")), exist_ok=True
         )
     for name, (key, stand_in) in processors.items():
-        # The class is looked up by its name in processor_config.json: first among the built-in, then among the registered.
+        # The class is looked up by its name in processor_config.json: first among the built-in, then among the
+        # registered.
         PROCESSOR_MAPPING_NAMES.pop(name)
         PROCESSOR_MAPPING._extra_content[key] = stand_in
 
@@ -120,14 +121,14 @@ def _read_as_ours(config_dict: dict[str, Any], **kwargs: Any) -> Any:
 
 
 def _install_flat_dispatcher() -> None:
-    """Flat configurations that say `model_type: llava` (most published originals) go to ours, all others to the built-in."""
+    """Flat configurations that say `model_type: llava`, as most published originals do, go to ours, others do not."""
     registered = CONFIG_MAPPING._extra_content.get("llava")
     if registered is None:
         CONFIG_MAPPING.register("llava", _dispatcher(LlavaConfig, lambda layout: layout == "original"), exist_ok=True)
     elif not getattr(registered, "_is_open_llava_dispatcher", False):
         logger.warning(
-            "Another package has registered a configuration for 'llava' (%s). It is left in place, so original checkpoints "
-            "with model_type 'llava' load only through OpenLlavaForConditionalGeneration.",
+            "Another package has registered a configuration for 'llava' (%s). It is left in place, so original "
+            "checkpoints with model_type 'llava' load only through OpenLlavaForConditionalGeneration.",
             registered,
         )
 
@@ -136,8 +137,8 @@ def _dispatcher(real: type[PreTrainedConfig], is_ours: Callable[[str | None], bo
     """
     A stand-in for a configuration class that differs in nothing but what it does with dictionaries of ours.
 
-    Its instances are instances of the real class, by `__new__`; the Auto classes find models by the class's name, which is
-    the same. So `AutoConfig.for_model`, loading, saving and type checks see the real class only.
+    Its instances are instances of the real class, by `__new__`; the Auto classes find models by the class's name,
+    which is the same. So `AutoConfig.for_model`, loading, saving and type checks see the real class only.
     """
 
     def new(cls: type, *args: Any, **kwargs: Any) -> PreTrainedConfig:

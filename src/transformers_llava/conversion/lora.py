@@ -1,7 +1,8 @@
 """An unmerged LoRA folder and its base to merged weights.
 
 The original's LoRA folders hold `adapter_config.json`, `adapter_model.*`, `config.json` and `non_lora_trainables.bin`
-(what was trained beside the adapter: the projector). Merging adds `scale * B @ A` to each adapted weight when it is read.
+(what was trained beside the adapter: the projector). Merging adds `scale * B @ A` to each adapted weight when it is
+read.
 """
 
 import json
@@ -38,14 +39,15 @@ def merge_lora(state: State, folder: str | Path, *, with_adapter: bool = True) -
     Args:
         state (`State`): Base, under the original's names; not changed.
         folder (`str`): The LoRA folder.
-        with_adapter (`bool`, *optional*, defaults to `True`): Without, only the other trained weights (the projector) are
-            taken: the model that the adapter is to be put on.
+        with_adapter (`bool`, *optional*, defaults to `True`): Without, only the other trained weights (the projector)
+            are taken: the model that the adapter is to be put on.
 
     Returns:
         `State`: Lazy: each sum is computed when its tensor is read.
 
     Raises:
-        ValueError: For an adapter that is no plain LoRA, that was trained on another base, or whose other trained weights
+        ValueError: For an adapter that is no plain LoRA, that was trained on another base, or whose other trained
+        weights
             (`non_lora_trainables.bin`) are missing.
     """
     folder = Path(folder)
@@ -59,8 +61,9 @@ def merge_lora(state: State, folder: str | Path, *, with_adapter: bool = True) -
         key = f"{name}.weight"
         if key not in merged:
             raise ValueError(
-                f"The adapter in {folder} changes {key!r}, which the base does not have; it was trained on another model. "
-                f"Its own configuration names {config.get('base_model_name_or_path')!r}: give that with `--base`."
+                f"The adapter in {folder} changes {key!r}, which the base does not have; it was trained on another "
+                f"model. Its own configuration names {config.get('base_model_name_or_path')!r}: give that with "
+                "`--base`."
             )
         _check_shapes(merged[key], down, up, name, bool(config.get("fan_in_fan_out")))
         merged[key] = _sum(
@@ -90,8 +93,8 @@ def write_peft_adapter(folder: str | Path, target: str | Path) -> None:
     """
     An original adapter as one that peft puts on our model, to train it further.
 
-    The original's target modules are bare names such as `q_proj`, which would also match a CLIP tower's; ours are tied to
-    the language model, where the original's were.
+    The original's target modules are bare names such as `q_proj`, which would also match a CLIP tower's; ours are
+    tied to the language model, where the original's were.
     """
     folder, target = Path(folder), Path(target)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -123,8 +126,8 @@ def _check(config: dict[str, Any], folder: Path) -> None:
         bias = config.get("bias", "none")
         why = "; ".join(reasons) or (f"it is a {kind} adapter" if kind != "LORA" else f"bias={bias!r} was trained")
         raise ValueError(
-            f"The adapter in {folder} is no plain LoRA ({why}), so adding B @ A would not give its weights. Merge it with "
-            "peft (`merge_and_unload`) and convert the result."
+            f"The adapter in {folder} is no plain LoRA ({why}), so adding B @ A would not give its weights. Merge it "
+            "with peft (`merge_and_unload`) and convert the result."
         )
 
 
@@ -150,8 +153,8 @@ def _pairs(adapter: State) -> dict[str, tuple[LazyTensor, LazyTensor]]:
     if read != len(adapter):
         others = [key for key in adapter if ".lora_A." not in key and ".lora_B." not in key]
         raise ValueError(
-            f"The adapter holds {len(adapter) - read} tensors besides LoRA pairs, such as {others[:3]}, which would be lost. "
-            "Merge it with peft (`merge_and_unload`) and convert the result."
+            f"The adapter holds {len(adapter) - read} tensors besides LoRA pairs, such as {others[:3]}, which would "
+            "be lost. Merge it with peft (`merge_and_unload`) and convert the result."
         )
     return pairs
 
@@ -160,13 +163,14 @@ def _other_trainables(folder: Path) -> State:
     """
     What was trained beside the adapter, under the original's names.
 
-    The file's names come through peft: `base_model.model.model.mm_projector.0.weight` is `model.mm_projector.0.weight`.
+    The file's names come through peft: `base_model.model.model.mm_projector.0.weight` is
+    `model.mm_projector.0.weight`.
     """
     file = folder / "non_lora_trainables.bin"
     if not file.is_file():
         raise ValueError(
-            f"{folder} has an adapter but no non_lora_trainables.bin, so its trained projector is missing (intermediate "
-            "checkpoints of the original lack it). Convert the final folder of the run."
+            f"{folder} has an adapter but no non_lora_trainables.bin, so its trained projector is missing "
+            "(intermediate checkpoints of the original lack it). Convert the final folder of the run."
         )
     state = {key.removeprefix("base_model."): value for key, value in open_file(file).items()}
     if any(key.startswith("model.model.") for key in state):
@@ -178,8 +182,8 @@ def _check_shapes(base: LazyTensor, down: LazyTensor, up: LazyTensor, name: str,
     shape = (up.shape[0], down.shape[1])
     if (shape[::-1] if is_transposed else shape) != base.shape:
         raise ValueError(
-            f"The adapter changes {name!r} as a {shape} matrix, but it is {base.shape} in the base; it was trained on a "
-            "model of another size. Give its own base with `--base`."
+            f"The adapter changes {name!r} as a {shape} matrix, but it is {base.shape} in the base; it was trained on "
+            "a model of another size. Give its own base with `--base`."
         )
 
 

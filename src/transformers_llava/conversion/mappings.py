@@ -144,8 +144,9 @@ def loading_rules() -> tuple[WeightRenaming, ...]:
     """
     The same tables as the rules that transformers' loader applies while it reads a checkpoint.
 
-    The loader applies every rule that fits, one after another, and knows no configuration. So all projector depths up to
-    16 are listed, and the last row of the original, which takes whatever else is under `model.`, passes over our names.
+    The loader applies every rule that fits, one after another, and knows no configuration. So all projector depths up
+    to 16 are listed, and the last row of the original, which takes whatever else is under `model.`, passes over our
+    names.
     """
     projector = (*projector_rows("linear"), *projector_rows("pooler"), *projector_rows("mlp16x_gelu"))
     named = r"(?!language_model\.|vision_tower\.|multi_modal_projector\.|mm_projector\.|image_newline)"

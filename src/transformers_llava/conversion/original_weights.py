@@ -83,7 +83,7 @@ def _choose_tower(state: dict[str, Any], model: PreTrainedModel, raw: dict[str, 
 
 
 def _name_residual_blocks(state: dict[str, Any], mapping: WeightMapping) -> None:
-    """The projector's residual blocks follow its last linear layer, so only the projector's type tells their number."""
+    """Residual blocks follow the projector's last linear layer, so only the projector's type tells their number."""
     for key in [key for key in state if ".mm_projector." in key and (".pre_norm." in key or ".proj." in key)]:
         ours = mapping.to_ours(key)
         if ours is not None:
@@ -94,7 +94,8 @@ def _fit_embeddings(state: dict[str, Any], mapping: WeightMapping, model: PreTra
     """
     Embeddings and head with one row per token of the tokenizer, as the original's builder resizes them.
 
-    Its new rows are random; ours are the mean, see `checkpoints.fit_rows`. An export of ours has rows to spare: they go.
+    Its new rows are random; ours are the mean, see `checkpoints.fit_rows`. An export of ours has rows to spare: they
+    go.
     """
     rows = model.config.text_config.vocab_size
     tables = {"model.language_model.embed_tokens.weight", "model.language_model.wte.weight", "lm_head.weight"}

@@ -86,8 +86,10 @@ def check_parity(
 
     Args:
         source (`str`): Folder of any kind that this package reads.
-        target (`str`): Folder of an open_llava or built-in checkpoint; loaded by the class that its configuration names.
-        pictures (`Sequence[PIL.Image]`, *optional*): Five generated ones by default: square, wide, tall, small, photo-like.
+        target (`str`): Folder of an open_llava or built-in checkpoint; loaded by the class that its configuration
+            names.
+        pictures (`Sequence[PIL.Image]`, *optional*): Five generated ones by default: square, wide, tall, small,
+            photo-like.
         prompts (`Sequence[str]`, *optional*): Questions about each; the first is also asked without a picture.
         max_new_tokens (`int`, *optional*, defaults to 8): Length of the greedy answers.
         source_options: `base`, `vision_tower`, `template` for [`load_checkpoint`].
@@ -173,7 +175,7 @@ def _difference(a: torch.Tensor, b: torch.Tensor, *, relative: bool = True) -> f
 
 
 def _pictures(side: int) -> list[Image.Image]:
-    """Smooth colours with noise, from a fixed seed, in the shapes that take different ways through the preprocessing."""
+    """Smooth colours with noise, from a fixed seed, in shapes that take different ways through the preprocessing."""
     generator = torch.Generator().manual_seed(0)
     sizes = [
         (side, side),

@@ -43,10 +43,10 @@ def hf_pinpoints_to_ours(stored: Sequence[Sequence[int]]) -> tuple[Pinpoints, st
     """
     Canvases of a llava-hf checkpoint as `[width, height]`, and the reason for the choice.
 
-    The built-in classes read each pair as (height, width), but the published lists were copied from the original, which
-    reads (width, height). If the list holds the transpose of each of its canvases, both readings allow the same ones and
-    only the order of ties differs: the numbers are kept, which is what the original does. Otherwise what the built-in
-    class does is the only known meaning, and each pair is transposed.
+    The built-in classes read each pair as (height, width), but the published lists were copied from the original,
+    which reads (width, height). If the list holds the transpose of each of its canvases, both readings allow the same
+    ones and only the order of ties differs: the numbers are kept, which is what the original does. Otherwise what the
+    built-in class does is the only known meaning, and each pair is transposed.
     """
     pairs = [[int(a), int(b)] for a, b in stored]
     if {tuple(pair) for pair in pairs} == {(b, a) for a, b in pairs}:
@@ -61,8 +61,8 @@ def our_pinpoints_to_hf(pinpoints: Sequence[Sequence[int]]) -> Pinpoints:
 
 def _unreadable(value: Any) -> str:
     return (
-        f"image_grid_pinpoints={value!r} is neither a list of [width, height] nor a range such as '(1x1),...,(6x6)', so "
-        "the canvases of this checkpoint are unknown. Correct it in config.json."
+        f"image_grid_pinpoints={value!r} is neither a list of [width, height] nor a range such as '(1x1),...,(6x6)', "
+        "so the canvases of this checkpoint are unknown. Correct it in config.json."
     )
 
 

@@ -74,7 +74,8 @@ def build_original_processor(
         folder (`str`): Where its tokenizer lies: its own folder, or its base model's for LoRA and projector folders.
         raw (`dict`): Its `config.json`.
         config ([`OpenLlavaConfig`]): The same in our layout.
-        template (`str`, *optional*): Name of a conversation template; its architecture and tokenizer choose by default.
+        template (`str`, *optional*): Name of a conversation template; its architecture and tokenizer choose by
+            default.
         chat_template (`str`, *optional*): Jinja source, in place of a name.
     """
     tokenizer = load_original_tokenizer(folder, config=raw)
@@ -103,13 +104,12 @@ def build_builtin_processor(
         if config.vision_config.model_type.startswith("siglip") and "do_center_crop" not in settings:
             images.do_center_crop = False
     image_token = processor_settings.get("image_token") or getattr(tokenizer, "image_token", None) or IMAGE_TOKEN
-    processor = OpenLlavaProcessor.from_model_config(
+    return OpenLlavaProcessor.from_model_config(
         config, tokenizer, image_processor=images, chat_template=chat_template, image_token=image_token
     )
-    return processor
 
 
-def tokenizer_facts(folder: str | Path | None, raw: dict[str, Any]) -> dict[str, int | None]:
+def tokenizer_facts(folder: str | Path | None, raw: dict[str, Any]) -> dict[str, Any]:
     """
     `num_tokens` and `image_token_index` for [`convert_config`]: what the tokenizer of an original checkpoint decides.
 
@@ -125,7 +125,7 @@ def tokenizer_facts(folder: str | Path | None, raw: dict[str, Any]) -> dict[str,
 
 
 @lru_cache(maxsize=32)
-def _tokenizer_facts(folder: str, raw: str, stamp: tuple[int, ...]) -> dict[str, int | None]:
+def _tokenizer_facts(folder: str, raw: str, stamp: tuple[int, ...]) -> dict[str, Any]:
     tokenizer = load_original_tokenizer(folder, config=json.loads(raw))
     vocabulary = tokenizer.get_vocab()
     image_token_index = vocabulary.pop(IMAGE_TOKEN)
@@ -134,8 +134,8 @@ def _tokenizer_facts(folder: str, raw: str, stamp: tuple[int, ...]) -> dict[str,
 
 def _tower_image_processor(config: OpenLlavaConfig) -> OpenLlavaImageProcessorPil | None:
     """
-    The picture settings beside a CLIP tower's weights. LLaVA-NeXT gives SigLIP its own, whatever that folder says; and a
-    tower on the Hub is one of those whose settings are the family's.
+    The picture settings beside a CLIP tower's weights. LLaVA-NeXT gives SigLIP its own, whatever that folder says;
+    and a tower on the Hub is one of those whose settings are the family's.
     """
     if config.vision_config.model_type.startswith("siglip") or not config.vision_tower_name_or_path:
         return None

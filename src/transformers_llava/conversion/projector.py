@@ -1,12 +1,11 @@
-"""A stage-1 folder with only `mm_projector.bin`, and a language model, to full weights; and the projector cut out again."""
+"""A stage-1 folder with only `mm_projector.bin`, and a language model, to full weights; and the projector cut out."""
 
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from transformers_llava.conversion.checkpoints import LazyTensor, State, fit_rows, open_file
-from transformers_llava.conversion.mappings import projector_rows
+from transformers_llava.conversion.mappings import WeightMapping, projector_rows
 
 
 PROJECTOR_FILE = "mm_projector.bin"
@@ -24,8 +23,8 @@ def join_projector(state: State, folder: str | Path, num_tokens: int | None = No
     """
     A language model's weights with the projector of a stage-1 folder.
 
-    With `mm_use_im_start_end` the file also holds embeddings: the whole table, or only the rows of the added tokens, which
-    are then the last ones.
+    With `mm_use_im_start_end` the file also holds embeddings: the whole table, or only the rows of the added tokens,
+    which are then the last ones.
 
     Args:
         state (`State`): The language model, under the original's names; not changed.
@@ -39,7 +38,8 @@ def join_projector(state: State, folder: str | Path, num_tokens: int | None = No
     if unknown or not added:
         raise ValueError(
             f"{Path(folder) / PROJECTOR_FILE} holds {unknown[:3] or 'nothing'}, not only a projector "
-            "(model.mm_projector.*), so its weights have no known place. Give the folder that the original's stage 1 wrote."
+            "(model.mm_projector.*), so its weights have no known place. Give the folder that the original's stage 1 "
+            "wrote."
         )
     joined.update(added)
     if rows is not None:
@@ -47,35 +47,25 @@ def join_projector(state: State, folder: str | Path, num_tokens: int | None = No
     return joined
 
 
-def extract_projector(
-    state: State, projector_type: str, target: str | Path, *, to: str = "original", prefix: str = "model"
-) -> list[str]:
+def projector_tensors(state: State, projector_type: str, *, original_names: bool) -> dict[str, torch.Tensor]:
     """
-    Writes only the projector of a checkpoint: as `mm_projector.bin` with the original's names, or as safetensors with ours.
+    Only the projector of a checkpoint, read.
 
     Args:
-        state (`State`): A checkpoint under our names, such as [`open_state`] reads from a converted folder.
+        state (`State`): A checkpoint under our names.
         projector_type (`str`): From its configuration.
-        target (`str`): File to write; with `to="original"` a `.bin`, else a `.safetensors`.
-
-    Returns:
-        Names of the tensors written.
+        original_names (`bool`): `model.mm_projector.*`, as in the original's `mm_projector.bin`, or ours.
     """
     ours = {key: value for key, value in state.items() if key.startswith("model.multi_modal_projector.")}
     if not ours:
         raise ValueError(
-            f"The checkpoint has no projector weights (projector_type={projector_type!r}), so there is nothing to extract."
+            f"The checkpoint has no projector weights (projector_type={projector_type!r}), so there is nothing to "
+            "extract."
         )
-    if to == "open_llava":
-        save_file({key: value.read().contiguous() for key, value in ours.items()}, target, metadata={"format": "pt"})
-        return sorted(ours)
-    rows = projector_rows(projector_type)
-    tensors = {}
-    for key, value in ours.items():
-        theirs, mine = next((theirs, mine) for theirs, mine in rows if key.startswith(mine))
-        tensors[f"{prefix}.mm_projector.{theirs}{key[len(mine) :]}"] = value.read().clone()
-    torch.save(tensors, target)
-    return sorted(tensors)
+    if not original_names:
+        return {key: value.read().contiguous() for key, value in ours.items()}
+    mapping = WeightMapping("projector", projector_rows(projector_type))
+    return {f"model.mm_projector.{mapping.from_ours(key)}": value.read().clone() for key, value in ours.items()}
 
 
 def _replace_last(table: LazyTensor, rows: LazyTensor, num_tokens: int | None) -> LazyTensor:
@@ -88,4 +78,4 @@ def _replace_last(table: LazyTensor, rows: LazyTensor, num_tokens: int | None) -
     return kept.map(lambda have: torch.cat([have, rows.read().to(have.dtype)]), shape)
 
 
-__all__ = ["PROJECTOR_FILE", "extract_projector", "is_projector_folder", "join_projector"]
+__all__ = ["PROJECTOR_FILE", "is_projector_folder", "join_projector", "projector_tensors"]

@@ -76,12 +76,13 @@ def open_source(
         source (`str`): Folder or Hub id.
         base (`str`, *optional*): Folder or Hub id of the language model that a LoRA, projector or delta belongs to.
         vision_tower (`str`, *optional*): In place of the tower that the configuration names.
-        template (`str`, *optional*): Name of a conversation template, in place of the one that the architecture and the
-            tokenizer choose.
+        template (`str`, *optional*): Name of a conversation template, in place of the one that the architecture and
+            the tokenizer choose.
         with_adapter (`bool`, *optional*, defaults to `True`): Whether to merge a LoRA folder's adapter.
 
     Raises:
-        ValueError: If the folder is none of the kinds, if a base is missing or not wanted, or if weights are left over or
+        ValueError: If the folder is none of the kinds, if a base is missing or not wanted, or if weights are left
+        over or
             missing.
     """
     folder = _need_folder(source, "the checkpoint")
@@ -106,7 +107,8 @@ def _open_original(
     template: str | None,
     with_adapter: bool,
 ) -> Source:
-    # LoRA and projector folders have no tokenizer: the original takes the base's. A delta has its own, with more tokens.
+    # LoRA and projector folders have no tokenizer: the original takes the base's. A delta has its own, with more
+    # tokens.
     tokenizer_folder = base if kind in ("lora", "projector") else folder
     assert tokenizer_folder is not None
     facts = tokenizer_facts(tokenizer_folder, raw)
@@ -189,8 +191,8 @@ def _with_tower(
         if not own:
             raise
         notes.append(
-            f"the original reads the vision tower from {raw.get('mm_vision_tower')!r}, which can not be read here: the copy "
-            "in the checkpoint is used, which is the same unless the tower was trained"
+            f"the original reads the vision tower from {raw.get('mm_vision_tower')!r}, which can not be read here: "
+            "the copy in the checkpoint is used, which is the same unless the tower was trained"
         )
         return state, {}
     tower: State = {}

@@ -63,8 +63,9 @@ def text_model_type(source: dict[str, Any]) -> str:
     if source.get("model_type") in ("llava", None):
         return "llama"  # before v1.2 there was no other
     raise ValueError(
-        f"Neither architectures={source.get('architectures')!r} nor model_type={source.get('model_type')!r} names a language "
-        f"model of the original code bases, so its layers could not be built. Known: {', '.join(TEXT_TYPE_OF_CLASS)}."
+        f"Neither architectures={source.get('architectures')!r} nor model_type={source.get('model_type')!r} names a "
+        "language model of the original code bases, so its layers could not be built. Known: "
+        f"{', '.join(TEXT_TYPE_OF_CLASS)}."
     )
 
 

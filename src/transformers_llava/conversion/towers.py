@@ -51,16 +51,16 @@ class TowerNotFoundError(ValueError):
     def for_config(cls, name: str, folder: str | Path | None) -> "TowerNotFoundError":
         return cls(
             f"The vision tower mm_vision_tower={name!r} is neither an absolute folder nor one beside or inside "
-            f"{folder or 'the checkpoint'}, nor a Hub repository that can be reached, so its layers are unknown. Put the "
-            "folder there, or give it to `llava convert --vision_tower FOLDER`."
+            f"{folder or 'the checkpoint'}, nor a Hub repository that can be reached, so its layers are unknown. Put "
+            "the folder there, or give it to `llava convert --vision_tower FOLDER`."
         )
 
     @classmethod
     def for_weights(cls, name: str) -> "TowerNotFoundError":
         return cls(
-            f"The checkpoint has no vision tower weights and its tower {name!r} can not be read: it is neither a folder nor "
-            "a Hub repository that can be reached. Download the tower, and give its folder to `llava convert "
-            "--vision_tower FOLDER`."
+            f"The checkpoint has no vision tower weights and its tower {name!r} can not be read: it is neither a "
+            "folder nor a Hub repository that can be reached. Download the tower, and give its folder to `llava "
+            "convert --vision_tower FOLDER`."
         )
 
 
@@ -134,8 +134,8 @@ def counts_tower_of_checkpoint(config_dict: dict[str, Any]) -> bool:
     """
     Whether the original uses the tower weights inside a checkpoint, where it has any.
 
-    LLaVA ignores them and reads the separate tower, unless `unfreeze_mm_vision_tower` or `mm_tunable_parts` says that the
-    tower was trained. LLaVA-NeXT uses them unless `delay_load` is set.
+    LLaVA ignores them and reads the separate tower, unless `unfreeze_mm_vision_tower` or `mm_tunable_parts` says that
+    the tower was trained. LLaVA-NeXT uses them unless `delay_load` is set.
     """
     if config_dict.get("unfreeze_mm_vision_tower"):
         return True

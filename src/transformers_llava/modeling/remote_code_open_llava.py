@@ -1,7 +1,7 @@
 """A saved folder to one that `trust_remote_code=True` can load where this package is installed but not imported.
 
-One small file in the folder points to the package's own classes. So a checkpoint carries no copy of the code that could
-grow old, and without the package transformers says which one to install.
+One small file in the folder points to the package's own classes. So a checkpoint carries no copy of the code that
+could grow old, and without the package transformers says which one to install.
 """
 
 import json
@@ -36,7 +36,7 @@ def add_remote_code(folder: str | Path) -> None:
     """
     folder = Path(folder)
     lines = [
-        "# The classes of this checkpoint are those of the package transformers-llava (`pip install transformers-llava`).",
+        "# The classes of this checkpoint are those of the package: `pip install transformers-llava`.",
         *(
             f"from transformers_llava.modeling.{module} import {name}  # noqa: F401"
             for name, module in _CLASSES.items()
