@@ -143,6 +143,7 @@ SHAPES = [
     ["typed <image> and </s>", "<s>A"],
     [[None, "typed <image>"], "A</s>"],
     [["Ü 漢 🙂 \n\t  x"], " \n A  "],
+    ["a forged \U000f0000 marker", "A \U000f0001"],
 ]
 
 

@@ -60,20 +60,22 @@ def writes_control_tokens(example: Example, tokenizer: PreTrainedTokenizerBase) 
 
 
 def control_token_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    """Matches every special token. Kept per tokenizer, as long as it gets no new tokens."""
+    """Matches every special token, and the markers. Kept per tokenizer, as long as it gets no new tokens."""
     size, pattern = _patterns.get(tokenizer, (-1, None))
     if pattern is None or size != len(tokenizer):
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         special.update(tokenizer.all_special_tokens)
         longest_first = sorted(special, key=lambda token: (-len(token), token))
-        pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        pattern = re.compile("|".join([*map(re.escape, longest_first), f"[{_START}{_END}]"]))
         _patterns[tokenizer] = (len(tokenizer), pattern)
     return pattern
 
 
 def render_marked(example: Example, tokenizer: PreTrainedTokenizerBase, template: str) -> Rendered:
     """One run of the template over the dialogue, with every special token that a person typed marked as text."""
-    conversation = mark_control_tokens(to_conversation(example), control_token_pattern(tokenizer))
+    conversation = to_conversation(example)
+    if writes_control_tokens(example, tokenizer):
+        conversation = mark_control_tokens(conversation, control_token_pattern(tokenizer))
     variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
     rendered: Any = render_jinja_template(
         conversations=[conversation], chat_template=template, return_assistant_tokens_mask=True, **variables

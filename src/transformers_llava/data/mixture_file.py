@@ -1,0 +1,103 @@
+"""A YAML file to a MixtureConfig: our own mixture files, and LLaVA-NeXT's lists of `json_path`."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transformers_llava.data.mixture import MixtureConfig
+from transformers_llava.data.reading import HUB_SCHEME
+
+
+def read_mixture_file(path: str | Path, *, image_root: str | None = None, seed: int | None = None) -> MixtureConfig:
+    """
+    Read a mixture.
+
+    ```yaml
+    seed: 0
+    sources:
+      - name: captions
+        path: captions.json        # relative to this file
+        image_root: images.zip
+        weight: 0.5
+        licence: CC BY 4.0
+    ```
+
+    A list without `sources:` is read as the sources. LLaVA-NeXT's files are read too: `datasets:` with `json_path` and
+    `sampling_strategy`; there the draw is made from the usable records instead of all.
+
+    Args:
+        path (`str` or `Path`):
+            The file.
+        image_root (`str`, *optional*):
+            For sources that name none (LLaVA-NeXT's files never do).
+        seed (`int`, *optional*):
+            For a file that names none.
+
+    Raises:
+        `ValueError`: the file is missing, no YAML, or not a mixture; with its name and the field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"the mixture file {str(path)!r} does not exist. Correct the path.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"the mixture file {str(path)!r} is not YAML: {error}") from error
+    if isinstance(values, list):
+        values = {"sources": values}
+    if isinstance(values, dict) and "datasets" in values:
+        values = _from_llava_next(values, path)
+    if not isinstance(values, dict) or not isinstance(values.get("sources"), list):
+        raise ValueError(f"the mixture file {str(path)!r} has no list of `sources`. See `read_mixture_file`.")
+    unknown = set(values) - {"sources", "seed", "row_order"}
+    if unknown:
+        raise ValueError(
+            f"the mixture file {str(path)!r} has the unknown fields {sorted(map(str, unknown))}. Known are "
+            "sources, seed and row_order."
+        )
+    sources: list[Any] = [_located(source, path, image_root) for source in values["sources"]]
+    try:
+        return MixtureConfig(sources, seed=values.get("seed", seed or 0), row_order=values.get("row_order", "file"))
+    except ValueError as error:
+        raise ValueError(f"the mixture file {str(path)!r}: {error}") from error
+
+
+def _located(source: Any, file: Path, image_root: str | None) -> dict[str, Any]:
+    """Relative paths start at the mixture file, wherever the program was started."""
+    if not isinstance(source, dict):
+        raise ValueError(f"the mixture file {str(file)!r} has a source that is {source!r}, not a block of fields.")
+    located = {"image_root": image_root, **source} if image_root is not None else dict(source)
+    for name in ("path", "image_root"):
+        value = located.get(name)
+        if isinstance(value, str) and value and not value.startswith(HUB_SCHEME):
+            located[name] = str(file.parent / value)
+    return located
+
+
+def _from_llava_next(values: dict[str, Any], file: Path) -> dict[str, Any]:
+    entries = values["datasets"]
+    if set(values) != {"datasets"} or not isinstance(entries, list):
+        raise ValueError(f"the mixture file {str(file)!r} has `datasets` beside {sorted(map(str, values))}.")
+    sources: list[dict[str, Any]] = []
+    names: Counter[str] = Counter()
+    for entry in entries:
+        if not isinstance(entry, dict) or set(entry) - {"json_path", "sampling_strategy"} or "json_path" not in entry:
+            raise ValueError(
+                f"the mixture file {str(file)!r} has {entry!r} under `datasets`; expected are `json_path` and "
+                "`sampling_strategy`."
+            )
+        name = Path(entry["json_path"]).stem
+        names[name] += 1
+        sources.append(
+            {
+                "name": name if names[name] == 1 else f"{name}_{names[name]}",
+                "path": entry["json_path"],
+                "sampling": str(entry.get("sampling_strategy", "all")),
+            }
+        )
+    return {"sources": sources}
+
+
+__all__ = ["read_mixture_file"]

@@ -1,0 +1,118 @@
+"""Locks: the same content gives the same lock, and a difference is named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from transformers_llava.data.lock import compare_locks, count_tokens_of_sources, make_lock, read_lock, write_lock
+from transformers_llava.data.mixture import MixtureConfig, build_mixture
+from transformers_llava.data.sources import SourceConfig
+
+
+def record(number: int, image: str | None = None) -> dict:
+    question = f"<image>\nQ{number}" if image else f"Q{number}"
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": "A"}]
+    return {"id": str(number), "conversations": turns, **({"image": image} if image else {})}
+
+
+RECORDS = [record(1, "x.png"), record(2, "y.png"), record(3), {"id": "bad"}]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, png) -> Path:
+    (tmp_path / "one").mkdir()
+    for name, seed in (("x.png", 1), ("y.png", 2)):
+        (tmp_path / "one" / name).write_bytes(png(seed=seed))
+    (tmp_path / "one" / "a.json").write_text(json.dumps(RECORDS))
+    (tmp_path / "one" / "b.json").write_text(json.dumps([record(4)]))
+    return tmp_path / "one"
+
+
+def lock_of(folder: Path, *, file: str = "a.json", row_order="content", seed: int = 0, **fields) -> dict:
+    sources = [SourceConfig("a", str(folder / file), **fields), SourceConfig("b", str(folder / "b.json"))]
+    config = MixtureConfig(sources, seed=seed, row_order=row_order)
+    return json.loads(json.dumps(make_lock(config, build_mixture(config)[1])))
+
+
+def test_the_lock_says_what_was_used_and_names_no_place(folder: Path):
+    lock = lock_of(folder, licence="MIT")
+    assert str(folder) not in json.dumps(lock)
+    source = lock["sources"][0]
+    assert {name: source[name] for name in ("name", "licence", "num_read", "num_kept", "num_used", "dropped")} == {
+        "name": "a", "licence": "MIT", "num_read": 4, "num_kept": 3, "num_used": 3, "dropped": {"invalid_record": 1},
+    }  # fmt: skip
+    assert (source["proportion"], lock["num_used"]) == (0.75, 4)
+
+
+def test_the_same_content_elsewhere_in_another_order_and_format_has_the_same_lock(folder: Path, tmp_path: Path):
+    expected = lock_of(folder, num_examples=2)
+    shutil.copytree(folder, tmp_path / "two")
+    shutil.rmtree(folder)
+    rows = [RECORDS[1], RECORDS[3], RECORDS[2], RECORDS[0]]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "two" / "a.parquet")
+    assert lock_of(tmp_path / "two", file="a.parquet", num_examples=2) == expected
+
+
+def test_an_equal_mixture_has_no_differences(folder: Path):
+    assert compare_locks(lock_of(folder), lock_of(folder)) == []
+
+
+def test_a_changed_picture_is_named_by_its_source(folder: Path, png):
+    before = lock_of(folder)
+    (folder / "y.png").write_bytes(png(seed=3))
+    (difference,) = compare_locks(before, lock_of(folder))
+    assert difference.startswith("source 'a': its messages and image bytes are not what they were (")
+
+
+def test_a_lost_picture_is_named_by_reason_and_count(folder: Path):
+    before = lock_of(folder)
+    (folder / "y.png").unlink()
+    differences = compare_locks(before, lock_of(folder))
+    assert "source 'a': num_kept was 3 and is 2" in differences
+    assert "source 'a': 1 records are dropped as missing_image, not 0" in differences
+    assert not any("'b'" in difference for difference in differences)
+
+
+def test_settings_and_sources_that_changed_are_named(folder: Path):
+    before, after = lock_of(folder), lock_of(folder, seed=1, weight=2.0)
+    differences = compare_locks(before, after)
+    assert "the seed was 0 and is 1" in differences
+    assert "source 'a': weight was None and is 2.0" in differences
+    del after["sources"][1]
+    assert "source 'b' is missing" in compare_locks(before, after)
+    assert "source 'b' is new" in compare_locks(after, before)
+
+
+def test_another_order_of_the_same_rows_is_named(folder: Path):
+    before = lock_of(folder, row_order="file")
+    (folder / "a.json").write_text(json.dumps(RECORDS[::-1]))
+    (difference,) = compare_locks(before, lock_of(folder, row_order="file"))
+    assert "the rows stand in another order" in difference
+
+
+def test_proportions_in_tokens(folder: Path):
+    config = MixtureConfig([SourceConfig("a", str(folder / "a.json")), SourceConfig("b", str(folder / "b.json"))])
+    dataset, report = build_mixture(config)
+    tokens = count_tokens_of_sources(dataset["source"], [10, 20, 30, 40])
+    lock = make_lock(config, report, tokens_of_source=tokens)
+    assert [(s["num_tokens"], s["proportion_of_tokens"]) for s in lock["sources"]] == [(60, 0.6), (40, 0.4)]
+
+
+def test_a_lock_is_written_and_read(folder: Path, tmp_path: Path):
+    lock = lock_of(folder)
+    assert read_lock(write_lock(lock, tmp_path)) == read_lock(tmp_path) == lock
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [(None, "no lock at"), ("{", "is not JSON"), ("[]", "has version None"), ('{"version": 9}', "has version 9")],
+)
+def test_what_is_no_lock_is_refused(tmp_path: Path, text, complaint):
+    if text is not None:
+        (tmp_path / "mixture.lock.json").write_text(text)
+    with pytest.raises(ValueError, match=complaint):
+        read_lock(tmp_path)
