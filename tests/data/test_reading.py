@@ -92,6 +92,23 @@ def test_a_parquet_table_is_read_row_by_row_without_its_nulls(tmp_path: Path):
         list(read_records(tmp_path / "b.parquet"))
 
 
+def test_a_text_in_parquet_that_is_not_utf8_costs_one_record(tmp_path: Path):
+    texts = pyarrow.array([b"a", b"\xff", b"c"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"id": texts}), tmp_path / "a.parquet")
+    raws = list(read_records(tmp_path / "a.parquet"))
+    assert [raw.record for raw in raws] == [{"id": "a"}, None, {"id": "c"}]
+    assert raws[1].error is not None
+    assert (raws[1].error.reason, raws[1].position) == ("invalid_utf8", "row 1")
+
+
+def test_what_would_exhaust_the_parser_is_an_error_of_the_file_or_line(tmp_path: Path):
+    deep = "[" * 100_000
+    with pytest.raises(ValueError, match="element 0 is nested too deeply, at line 1, byte 1"):
+        list(read_records(write(tmp_path, "a.json", "[" + deep)))
+    raws = list(read_records(write(tmp_path, "a.jsonl", f"{deep}\n{'9' * 5000}\n7\n")))
+    assert [raw.error and raw.error.reason for raw in raws] == ["invalid_json", "invalid_json", None]
+
+
 @pytest.mark.parametrize(("name", "complaint"), [("no.json", "does not exist"), ("a.csv", "ends in '.csv'")])
 def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path: Path, name: str, complaint: str):
     write(tmp_path, "a.csv", "id\n1\n")

@@ -43,7 +43,7 @@ def resolve_image(name: str, image_root: Path | None) -> ImageReference:
     ```
     """
     if not name or "\0" in name:
-        raise RecordError("invalid_record", f"the image path {name!r} is empty or contains a null byte.")
+        raise RecordError("invalid_record", f"the image path {name[:200]!r} is empty or contains a null byte.")
     if _URL.match(name):
         raise RecordError(
             "remote_image",
@@ -53,7 +53,7 @@ def resolve_image(name: str, image_root: Path | None) -> ImageReference:
     if image_root is None:
         raise RecordError(
             "missing_image_root",
-            f"the image {name!r} has no folder to be looked up in. Set `image_root` of the source.",
+            f"the image {name[:200]!r} has no folder to be looked up in. Set `image_root` of the source.",
         )
     in_archive = is_archive(image_root)
     root = "" if in_archive else posixpath.normpath(image_root.as_posix())
@@ -67,7 +67,7 @@ def resolve_image(name: str, image_root: Path | None) -> ImageReference:
     if escapes or _WINDOWS_ABSOLUTE.match(name):
         raise RecordError(
             "path_escapes_root",
-            f"the image path {name!r} points outside of the image root {str(image_root)!r}. It is not opened. "
+            f"the image path {name[:200]!r} points outside of the image root {str(image_root)!r}. It is not opened. "
             "Correct the path, or choose a root that contains it.",
         )
     return {"bytes": None, "path": archive_reference(image_root, path) if in_archive else path}

@@ -96,7 +96,7 @@ def _read_lines(path: Path) -> Iterator[RawRecord]:
                 yield _broken(
                     position, "invalid_utf8", f"byte {error.start} of {position} is not UTF-8: {error.reason}."
                 )
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # also a number of thousands of digits
                 yield _broken(
                     position, "invalid_json", f"{position} is not JSON ({error}). Correct or remove the line."
                 )
@@ -164,6 +164,8 @@ class _Window:
                 if end < len(self.text) or self.at_end:  # a number that touches the border might go on behind it
                     self.position = end
                     return value
+            except RecursionError:
+                raise self.error(self.position, f"element {number} is nested too deeply") from None
             except json.JSONDecodeError as error:
                 is_cut = error.msg.startswith("Unterminated string") or (
                     error.pos + _NEXT_TOKEN_MARGIN > len(self.text)
@@ -196,13 +198,29 @@ def _read_parquet(path: Path) -> Iterator[RawRecord]:
         number = 0
         with pyarrow.parquet.ParquetFile(path) as table:
             for batch in table.iter_batches(batch_size=256):  # small: rows may carry the bytes of their pictures
-                for record in batch.to_pylist():
+                for record in _rows(batch):
+                    if isinstance(record, UnicodeDecodeError):
+                        yield _broken(f"row {number}", "invalid_utf8", f"row {number} is not UTF-8: {record}.")
+                        number += 1
+                        continue
                     yield RawRecord(
                         {key: value for key, value in record.items() if value is not None}, f"row {number}"
                     )
                     number += 1
     except pyarrow.ArrowException as error:
         raise ValueError(f"{str(path)!r} cannot be read as Parquet ({error}). Download the file again.") from error
+
+
+def _rows(batch: pyarrow.RecordBatch) -> Iterator[Any]:
+    """Rows as dicts; one with a text that is not UTF-8, which Parquet does not check, as the error it gives."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for row in range(len(batch)):
+            try:
+                yield batch.slice(row, 1).to_pylist()[0]
+            except UnicodeDecodeError as error:
+                yield error
 
 
 def _read_dataset(path: str, revision: str | None, split: str) -> Iterator[RawRecord]:
