@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tiny import make_tokenizer
 from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -20,6 +19,8 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
+from tiny import make_tokenizer
+
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
 SIDE, PATCH = 28, 14
@@ -33,7 +34,11 @@ def write_builtin(
     """Writes a checkpoint of built-in `llava`, `llava_next` or `llava_onevision`; returns its model and processor."""
     torch.manual_seed(0)
     onevision = kind == "llava_onevision"
-    vision = {"model_type": "siglip_vision_model" if onevision else "clip_vision_model", "image_size": SIDE, "patch_size": PATCH}
+    vision = {
+        "model_type": "siglip_vision_model" if onevision else "clip_vision_model",
+        "image_size": SIDE,
+        "patch_size": PATCH,
+    }
     vision |= SIZES | ({"vision_use_head": False} if onevision else {"projection_dim": 8})
     text = {"model_type": "qwen2" if onevision else "llama", "num_key_value_heads": 2, "vocab_size": 320, **SIZES}
     tokenizer = make_tokenizer()
@@ -76,8 +81,14 @@ def named(state: dict[str, torch.Tensor], nesting: str) -> dict[str, torch.Tenso
     for key, value in state.items():
         name = key.removeprefix("model.")
         name = f"language_model.{name}" if name.startswith("lm_head.") else name
-        name = name.replace("language_model.", "language_model.model.", 1) if key.startswith("model.language") else name
-        name = name.replace("vision_tower.", "vision_tower.vision_model.", 1) if name.startswith("vision_tower.") else name
+        name = (
+            name.replace("language_model.", "language_model.model.", 1) if key.startswith("model.language") else name
+        )
+        name = (
+            name.replace("vision_tower.", "vision_tower.vision_model.", 1)
+            if name.startswith("vision_tower.")
+            else name
+        )
         old[name] = value.contiguous()
     return old
 
@@ -88,7 +99,9 @@ def _processor(kind: str, tokenizer: Any, do_pad: bool, pinpoints: Any) -> Any:
     shared |= {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
     sizes = {"size": {"shortest_edge": SIDE}, "crop_size": square}
     if kind == "llava_next":
-        return LlavaNextProcessor(image_processor=LlavaNextImageProcessorPil(**sizes, image_grid_pinpoints=pinpoints), **shared)
+        return LlavaNextProcessor(
+            image_processor=LlavaNextImageProcessorPil(**sizes, image_grid_pinpoints=pinpoints), **shared
+        )
     return LlavaProcessor(image_processor=LlavaImageProcessorPil(**sizes, do_pad=do_pad), **shared)
 
 

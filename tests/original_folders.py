@@ -1,7 +1,7 @@
 """Small checkpoints in the original's layout, written by hand, and an independent computation of their logits.
 
-The reference puts tower, projector and language model together from transformers' classes and plain matrix products; it
-shares no code with the package.
+The reference puts tower, projector and language model together from transformers' classes and plain matrix products;
+it shares no code with the package.
 """
 
 import json
@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tiny import make_tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel
+
+from tiny import make_tokenizer
 
 
 TEXT = {
@@ -147,7 +148,9 @@ def original_text_state(text: nn.Module, text_type: str) -> dict[str, torch.Tens
 
 
 def write_config(folder: Path, text: nn.Module, text_type: str, projector: str, **config: Any) -> None:
-    fields = {key: value for key, value in text.config.to_dict().items() if key not in ("rope_parameters", "layer_types")}
+    fields = {
+        key: value for key, value in text.config.to_dict().items() if key not in ("rope_parameters", "layer_types")
+    }
     fields |= {
         "architectures": [CLASSES[text_type]],
         "model_type": MODEL_TYPES.get(text_type, f"llava_{text_type}"),
@@ -196,7 +199,14 @@ def write_files(state: dict[str, torch.Tensor], folder: Path, files: str = "safe
 def _language_model(text_type: str) -> nn.Module:
     fields = {**TEXT, **EXTRA.get(text_type, {})}
     if text_type == "mpt":
-        fields = {"d_model": 32, "n_heads": 4, "n_layers": 2, "expansion_ratio": 2, "max_seq_len": 256, "vocab_size": 260}
+        fields = {
+            "d_model": 32,
+            "n_heads": 4,
+            "n_layers": 2,
+            "expansion_ratio": 2,
+            "max_seq_len": 256,
+            "vocab_size": 260,
+        }
     text = AutoModelForCausalLM.from_config(AutoConfig.for_model(text_type, **fields)).eval()
     _randomize(text)
     return text

@@ -1,4 +1,4 @@
-"""The recorded runs of the original as inputs of ours: prompts whose -200 becomes as many image tokens as a picture costs."""
+"""The recorded runs of the original as inputs of ours: each -200 becomes as many image tokens as its picture costs."""
 
 import json
 from dataclasses import dataclass
@@ -34,7 +34,13 @@ class RecordedCase:
         return Image.open(self.golden / "images" / name).convert("RGB")
 
     def inputs(
-        self, processor: Any, rows: list[list[int]], pictures: list[str | None], *, side: str = "right", **images_kwargs: Any
+        self,
+        processor: Any,
+        rows: list[list[int]],
+        pictures: list[str | None],
+        *,
+        side: str = "right",
+        **images_kwargs: Any,
     ) -> dict[str, Any]:
         """Token ids as recorded, padded on one side, with the pictures through our image processor."""
         opened = [self.picture(name) for name in pictures if name]
@@ -88,7 +94,9 @@ class RecordedCase:
 
 def pad(rows: list[list[int]], value: int, side: str = "right") -> torch.Tensor:
     length = max(map(len, rows))
-    filled = [row + [value] * (length - len(row)) if side == "right" else [value] * (length - len(row)) + row for row in rows]
+    filled = [
+        row + [value] * (length - len(row)) if side == "right" else [value] * (length - len(row)) + row for row in rows
+    ]
     return torch.tensor(filled)
 
 

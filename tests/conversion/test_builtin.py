@@ -1,4 +1,4 @@
-"""llava-hf checkpoints load through our class, ours leave as llava-hf folders, and both ways back give the same model."""
+"""llava-hf checkpoints load through our class, ours leave as llava-hf folders, and come back the same."""
 
 import json
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
 from builtin_folders import ONE_WAY_PINPOINTS, PINPOINTS, write_builtin
 from original_folders import write_original
 from tiny import make_image
-from transformers import AutoModelForImageTextToText, AutoProcessor
-
 from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.export import builtin_type
@@ -21,12 +21,16 @@ from transformers_llava.conversion.parity import check_parity
 
 
 PROMPT = "<s>USER: <image>\nWhat is this? ASSISTANT:"
-SIZES = [(100, 37), (40, 90), (64, 64)]  # larger than a tile: smaller ones tie, which the built-in class breaks otherwise
+SIZES = [
+    (100, 37),
+    (40, 90),
+    (64, 64),
+]  # larger than a tile: smaller ones tie, which the built-in class breaks otherwise
 
 
 @torch.no_grad()
 def onevision_logits(model, images, ids, size):
-    """The built-in OneVision's processor needs torchvision, so its model gets ids with the right number of image tokens."""
+    """The built-in OneVision's processor needs torchvision, so its model gets the ids of ours."""
     batch = images(make_image(*size), return_tensors="pt")
     return model(input_ids=ids, pixel_values=batch["pixel_values"], image_sizes=batch["image_sizes"]).logits[0]
 
@@ -94,7 +98,11 @@ def test_use_for_builtin_sends_the_auto_classes_to_ours_until_undone(tmp_path):
 
 
 def export_cases(tmp_path: Path):
-    anyres = {"image_aspect_ratio": "anyres", "image_grid_pinpoints": PINPOINTS, "mm_patch_merge_type": "spatial_unpad"}
+    anyres = {
+        "image_aspect_ratio": "anyres",
+        "image_grid_pinpoints": PINPOINTS,
+        "mm_patch_merge_type": "spatial_unpad",
+    }
     return {
         "square": ("llama", {}),
         "pad": ("mistral", {"image_aspect_ratio": "pad"}),
@@ -128,7 +136,11 @@ def test_original_to_ours_to_builtin_to_ours_keeps_every_number(tmp_path, case):
 
 
 def test_the_export_loads_in_plain_transformers_without_this_package(tmp_path):
-    fields = {"image_aspect_ratio": "anyres", "image_grid_pinpoints": PINPOINTS, "mm_patch_merge_type": "spatial_unpad"}
+    fields = {
+        "image_aspect_ratio": "anyres",
+        "image_grid_pinpoints": PINPOINTS,
+        "mm_patch_merge_type": "spatial_unpad",
+    }
     original = write_original(tmp_path / "original", **fields)
     _add_newline(original.folder)
     convert_checkpoint(original.folder, tmp_path / "builtin", to="builtin")
@@ -149,7 +161,9 @@ with torch.no_grad():
 assert "transformers_llava" not in sys.modules
 print(type(model).__name__, type(processor).__name__)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_plain_environment(), check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=_plain_environment(), check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["LlavaNextForConditionalGeneration", "LlavaNextProcessor"]
     ids, theirs = torch.load(tmp_path / "out.pt")
@@ -194,9 +208,16 @@ def test_exported_folders_carry_every_file_a_reader_asks_for(tmp_path):
         ({"projector": "mlp3x_gelu"}, "mlp3x_gelu"),
         ({"projector": "linear"}, "linear"),
         ({"text_type": "mpt"}, "mpt"),
-        ({"image_aspect_ratio": "anyres", "image_grid_pinpoints": PINPOINTS, "mm_patch_merge_type": "spatial"}, "spatial"),
         (
-            {"image_aspect_ratio": "anyres_max_3", "image_grid_pinpoints": PINPOINTS, "mm_patch_merge_type": "spatial_unpad"},
+            {"image_aspect_ratio": "anyres", "image_grid_pinpoints": PINPOINTS, "mm_patch_merge_type": "spatial"},
+            "spatial",
+        ),
+        (
+            {
+                "image_aspect_ratio": "anyres_max_3",
+                "image_grid_pinpoints": PINPOINTS,
+                "mm_patch_merge_type": "spatial_unpad",
+            },
             "anyres_max_3",
         ),
     ],

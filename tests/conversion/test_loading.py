@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from original_folders import write_original
-from tiny import make_image
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, LlavaConfig
 from transformers import LlavaForConditionalGeneration as BuiltinLlava
 
+from original_folders import write_original
+from tiny import make_image
 from transformers_llava import OpenLlavaConfig, OpenLlavaForConditionalGeneration
 from transformers_llava.conversion.loading import install, use_for_builtin
 
@@ -83,10 +83,18 @@ def test_residual_blocks_and_pooler_find_their_places(tmp_path):
 
     pooled = write_original(tmp_path / "pooled", projector="identity", mm_projector_type="pooler")
     state = load_file(pooled.folder / "model.safetensors")
-    state |= {"model.mm_projector.conv_pool.weight": torch.randn(32, 24, 2, 2), "model.mm_projector.conv_pool.bias": torch.randn(32)}
-    state |= {"model.mm_projector.proj.1.weight": torch.randn(32, 32), "model.mm_projector.proj.1.bias": torch.randn(32)}
+    state |= {
+        "model.mm_projector.conv_pool.weight": torch.randn(32, 24, 2, 2),
+        "model.mm_projector.conv_pool.bias": torch.randn(32),
+    }
+    state |= {
+        "model.mm_projector.proj.1.weight": torch.randn(32, 32),
+        "model.mm_projector.proj.1.bias": torch.randn(32),
+    }
     save_file(state, pooled.folder / "model.safetensors", metadata={"format": "pt"})
-    assert torch.equal(load(pooled.folder).model.multi_modal_projector.linear_1.weight, state["model.mm_projector.proj.1.weight"])
+    assert torch.equal(
+        load(pooled.folder).model.multi_modal_projector.linear_1.weight, state["model.mm_projector.proj.1.weight"]
+    )
 
 
 @pytest.mark.parametrize("text_type", ["llama", "qwen2", "mpt"])
@@ -107,15 +115,24 @@ def test_an_explicit_class_reads_the_same(tmp_path):
 
 
 def test_tower_in_the_checkpoint_counts_only_if_it_was_trained(tmp_path):
-    """LLaVA reads the separate tower, unless the configuration says that the tower was trained; LLaVA-NeXT does not."""
-    for fields, counts in (({}, False), ({"unfreeze_mm_vision_tower": True}, True), ({"mm_tunable_parts": "mm_vision_tower"}, True)):
+    """LLaVA reads the separate tower, unless its configuration says that it was trained; LLaVA-NeXT does not."""
+    for fields, counts in (
+        ({}, False),
+        ({"unfreeze_mm_vision_tower": True}, True),
+        ({"mm_tunable_parts": "mm_vision_tower"}, True),
+    ):
         original = write_original(tmp_path / "a" / "checkpoint", seed=1, **fields)
         write_original(tmp_path / "b" / "other", seed=2)
-        (tmp_path / "a" / "tower" / "model.safetensors").write_bytes((tmp_path / "b" / "tower" / "model.safetensors").read_bytes())
+        (tmp_path / "a" / "tower" / "model.safetensors").write_bytes(
+            (tmp_path / "b" / "tower" / "model.safetensors").read_bytes()
+        )
         weight = load(original.folder).model.vision_tower.embeddings.patch_embedding.weight
         assert torch.equal(weight, original.tower.state_dict()[_patch_key(original)]) is counts, fields
     newer = write_original(tmp_path / "a" / "next", "qwen2", seed=1, tower_beside=False)
-    assert torch.equal(load(newer.folder).model.vision_tower.embeddings.patch_embedding.weight, newer.tower.state_dict()[_patch_key(newer)])
+    assert torch.equal(
+        load(newer.folder).model.vision_tower.embeddings.patch_embedding.weight,
+        newer.tower.state_dict()[_patch_key(newer)],
+    )
 
 
 def _patch_key(original) -> str:
@@ -161,7 +178,9 @@ def test_built_in_llava_stays_what_it_is(tmp_path):
     assert type(again.config) is LlavaConfig
     assert type(LlavaConfig.from_pretrained(tmp_path / "builtin")) is LlavaConfig
     assert type(LlavaConfig.from_dict(config.to_dict())) is LlavaConfig
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     # nested configurations whose sub-configurations were left out are the built-in's too
     (tmp_path / "builtin" / "config.json").write_text(json.dumps({"model_type": "llava", "image_token_index": 5}))
     assert type(AutoConfig.from_pretrained(tmp_path / "builtin")) is LlavaConfig
@@ -173,9 +192,17 @@ def test_installing_twice_adds_nothing():
     from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 
     install()
-    before = (CONFIG_MAPPING._extra_content["llava"], len(OpenLlavaConfig.dict_normalizers), len(OpenLlavaProcessor.fallback_builders))
+    before = (
+        CONFIG_MAPPING._extra_content["llava"],
+        len(OpenLlavaConfig.dict_normalizers),
+        len(OpenLlavaProcessor.fallback_builders),
+    )
     install()
-    after = (CONFIG_MAPPING._extra_content["llava"], len(OpenLlavaConfig.dict_normalizers), len(OpenLlavaProcessor.fallback_builders))
+    after = (
+        CONFIG_MAPPING._extra_content["llava"],
+        len(OpenLlavaConfig.dict_normalizers),
+        len(OpenLlavaProcessor.fallback_builders),
+    )
     assert before == after
 
 
@@ -183,7 +210,15 @@ def test_use_for_builtin_is_explicit_and_can_be_undone(tmp_path):
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, PROCESSOR_MAPPING_NAMES
 
-    before = (dict(CONFIG_MAPPING._extra_content), dict(PROCESSOR_MAPPING_NAMES), dict(PROCESSOR_MAPPING._extra_content))
+    before = (
+        dict(CONFIG_MAPPING._extra_content),
+        dict(PROCESSOR_MAPPING_NAMES),
+        dict(PROCESSOR_MAPPING._extra_content),
+    )
     undo = use_for_builtin()
     undo()
-    assert before == (dict(CONFIG_MAPPING._extra_content), dict(PROCESSOR_MAPPING_NAMES), dict(PROCESSOR_MAPPING._extra_content))
+    assert before == (
+        dict(CONFIG_MAPPING._extra_content),
+        dict(PROCESSOR_MAPPING_NAMES),
+        dict(PROCESSOR_MAPPING._extra_content),
+    )

@@ -1,13 +1,13 @@
-"""Every recorded checkpoint of the original gives the original's numbers: pixels, features, logits, answers, gradients."""
+"""Every recorded checkpoint gives the original's numbers: pixels, features, logits, answers, losses, gradients."""
 
 import hashlib
 import json
 
 import pytest
 import torch
-from recorded_checkpoints import RecordedCase, relative_difference
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from recorded_checkpoints import RecordedCase, relative_difference
 from transformers_llava.conversion.assembling import load_lora_checkpoint, load_projector_checkpoint
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.modeling.vision_open_llava import run_vision_tower
@@ -32,11 +32,11 @@ ONE_TILE = "two_padded_images_one_prompt"
 
 
 @pytest.fixture(scope="module")
-def loaded(golden):  # noqa: ANN001, ANN201
+def loaded(golden):
     """Each checkpoint once: the full ones through the Auto classes, LoRA and projector with their base."""
     cache = {}
 
-    def load(name: str):  # noqa: ANN202
+    def load(name: str):
         if name not in cache:
             case = RecordedCase(golden, name)
             if name in FULL:
@@ -74,7 +74,9 @@ def test_pictures_become_the_recorded_pixels_and_features(loaded, name):
         if all(tensor is None for tensor in (*wanted.values(), *spliced.values())):
             continue
         with torch.no_grad():
-            projected = model.model.multi_modal_projector(run_vision_tower(model.model.vision_tower, model.config, pixels))
+            projected = model.model.multi_modal_projector(
+                run_vision_tower(model.model.vision_tower, model.config, pixels)
+            )
             merged = model.get_image_features(pixels, batch["image_sizes"]).pooler_output[0]
         for kind, tensor in wanted.items():
             if tensor is not None:
@@ -82,7 +84,10 @@ def test_pictures_become_the_recorded_pixels_and_features(loaded, name):
                 assert relative_difference(ours.reshape(tensor.shape), tensor) < 1e-4, (file, kind)
         for kind, tensor in spliced.items():
             if tensor is not None:
-                assert relative_difference(merged[::29] if kind.endswith("rows") else merged, tensor) < 1e-4, (file, kind)
+                assert relative_difference(merged[::29] if kind.endswith("rows") else merged, tensor) < 1e-4, (
+                    file,
+                    kind,
+                )
         checked += 1
     assert checked
 
@@ -142,7 +147,9 @@ def test_loss_and_projector_gradients_are_the_recorded_ones(loaded, name):
     loss = model(**batch).loss
     loss.backward()
     assert abs(float(loss.detach()) - recorded["loss"]) < 1e-5 * max(1.0, recorded["loss"])
-    gradients = {key.removeprefix("training/grad/"): value for key, value in case.tensors.items() if "training/grad/" in key}
+    gradients = {
+        key.removeprefix("training/grad/"): value for key, value in case.tensors.items() if "training/grad/" in key
+    }
     assert gradients
     for key, value in gradients.items():
         assert relative_difference(_gradient(model, key), value) < 1e-4, key

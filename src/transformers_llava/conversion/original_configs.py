@@ -82,7 +82,10 @@ def convert_original(
     if tower.config is None:
         raise TowerNotFoundError.for_config(tower_name, folder)
     vision_config = dict(tower.config)
-    put("vision_tower_name_or_path", tower.location, "mm_vision_tower", "given by the caller")
+    # The report says what the file says: where a folder lies on this machine tells others nothing.
+    target["vision_tower_name_or_path"] = tower.location
+    report.add("MAPPED", "mm_vision_tower", "vision_tower_name_or_path", source.get("mm_vision_tower"))
+    taken.add("mm_vision_tower")
     put("projector_type", source.get("mm_projector_type") or "linear", "mm_projector_type", "the original's default")
 
     is_siglip = vision_config["model_type"].startswith("siglip")
