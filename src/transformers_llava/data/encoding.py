@@ -137,11 +137,25 @@ def _encode_in_one_call(example: Example, images: list[Image.Image], processor: 
         chat_template=template,
         tokenize=True,
         return_dict=True,
-        return_tensors="pt",
         return_assistant_tokens_mask=True,
+        # Lists, not tensors: transformers finds the mask by walking over the offsets one by one, which takes 26 ms for
+        # the 800 tokens of an example if they are a tensor, and 1 ms if they are a list.
+        return_tensors=None,
         processor_kwargs={"add_special_tokens": False},
     )
-    return outputs["input_ids"][0], outputs["assistant_masks"][0].bool(), outputs.get("pixel_values")
+    pixel_values = outputs.get("pixel_values")
+    return (
+        torch.tensor(outputs["input_ids"][0], dtype=torch.long),
+        torch.tensor(outputs["assistant_masks"][0], dtype=torch.bool),
+        None if pixel_values is None else _stack(pixel_values),
+    )
+
+
+def _stack(tiles: Any) -> torch.Tensor:
+    """(num_tiles, 3, H, W) from what an image processor returns: an array, a tensor, or a list of either."""
+    if isinstance(tiles, list):
+        return torch.stack([torch.as_tensor(tile) for tile in tiles])
+    return torch.as_tensor(tiles)
 
 
 def _check_cut(is_image: torch.Tensor, max_length: int, too_long: TooLongPolicy, name: str) -> None:
