@@ -8,8 +8,7 @@ import json
 import math
 import pickle
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,29 +87,21 @@ def weight_files(folder: str | Path) -> list[Path]:
 
 def open_state(folder: str | Path) -> State:
     """All tensors of a checkpoint folder, in the order of its files."""
+    return open_files(weight_files(folder))
+
+
+def open_files(files: Iterable[str | Path]) -> State:
+    """All tensors of several files; of `.bin` files one at a time is open."""
+    opened = _OpenBin()
     state: State = {}
-    for file in weight_files(folder):
-        state.update(open_file(file))
+    for file in files:
+        state.update(_open_file(Path(file), opened))
     return state
 
 
 def open_file(file: str | Path) -> State:
     """All tensors of one safetensors or `.bin` file. Of a `.bin` only tensors are read; whatever else is refused."""
-    file = Path(file)
-    if file.suffix == ".safetensors":
-        with safe_open(file, framework="pt", backend="pread") as tensors:
-            slices = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (not a dict)
-            return {
-                key: LazyTensor(
-                    tuple(part.get_shape()), _DTYPES[part.get_dtype()], _safetensors_reader(file, key), file.name
-                )
-                for key, part in slices.items()
-            }
-    loaded = _load_bin(file)
-    return {
-        key: LazyTensor(tuple(tensor.shape), tensor.dtype, _bin_reader(file, key), file.name)
-        for key, tensor in loaded.items()
-    }
+    return open_files([file])
 
 
 def write_state(state: State, folder: str | Path, *, max_shard_size: int | str | None = None) -> list[str]:
@@ -181,6 +172,22 @@ def mean_row(table: torch.Tensor) -> torch.Tensor:
     return table.float().mean(dim=0, keepdim=True).to(table.dtype)
 
 
+def _open_file(file: Path, opened: "_OpenBin") -> State:
+    if file.suffix == ".safetensors":
+        with safe_open(file, framework="pt", backend="pread") as tensors:
+            slices = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (not a dict)
+            return {
+                key: LazyTensor(
+                    tuple(part.get_shape()), _DTYPES[part.get_dtype()], _safetensors_reader(file, key), file.name
+                )
+                for key, part in slices.items()
+            }
+    return {
+        key: LazyTensor(tuple(tensor.shape), tensor.dtype, _bin_reader(opened, file, key), file.name)
+        for key, tensor in opened(file).items()
+    }
+
+
 def _split(state: State, max_bytes: int) -> Iterator[State]:
     shard: State = {}
     size = 0
@@ -230,28 +237,28 @@ def _safetensors_reader(file: Path, key: str) -> Callable[[], torch.Tensor]:
     return read
 
 
-def _bin_reader(file: Path, key: str) -> Callable[[], torch.Tensor]:
-    return lambda: _load_bin(file)[key]
+def _bin_reader(opened: "_OpenBin", file: Path, key: str) -> Callable[[], torch.Tensor]:
+    return lambda: opened(file)[key]
 
 
-_OPEN_BINS: OrderedDict[tuple[Path, int], dict[str, torch.Tensor]] = OrderedDict()
+class _OpenBin:
+    """The one `.bin` of a state that is open, memory-mapped; opening the next lets go of it and of its pages."""
 
+    def __init__(self) -> None:
+        self._file: Path | None = None
+        self._tensors: dict[str, torch.Tensor] = {}
 
-def _load_bin(file: Path) -> dict[str, torch.Tensor]:
-    """A `.bin`, memory-mapped. The last two stay open: merging reads a base and what is added to it in turn."""
-    stamp = (file, file.stat().st_mtime_ns)
-    if stamp not in _OPEN_BINS:
-        while len(_OPEN_BINS) > 1:
-            _OPEN_BINS.popitem(last=False)
-        loaded = _unpickle(file)
-        if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-            raise ValueError(
-                f"{file} does not hold a plain dictionary of tensors, so it is no weight file of a checkpoint "
-                f"(it holds a {type(loaded).__name__}). Give the folder that holds the model's weights."
-            )
-        _OPEN_BINS[stamp] = loaded
-    _OPEN_BINS.move_to_end(stamp)
-    return _OPEN_BINS[stamp]
+    def __call__(self, file: Path) -> dict[str, torch.Tensor]:
+        if self._file != file:
+            self._file, self._tensors = None, {}
+            loaded = _unpickle(file)
+            if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+                raise ValueError(
+                    f"{file} does not hold a plain dictionary of tensors, so it is no weight file of a checkpoint "
+                    f"(it holds a {type(loaded).__name__}). Give the folder that holds the model's weights."
+                )
+            self._file, self._tensors = file, loaded
+        return self._tensors
 
 
 def _unpickle(file: Path) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers_llava.conversion.checkpoints import State, fit_rows, open_file, open_state
+from transformers_llava.conversion.checkpoints import State, fit_rows, open_files, open_state
 from transformers_llava.conversion.completeness import rename_and_check
 from transformers_llava.conversion.configs import ConfigReport, convert_config, layout_of, read_config
 from transformers_llava.conversion.delta import apply_delta
@@ -195,9 +195,7 @@ def _with_tower(
             "the copy in the checkpoint is used, which is the same unless the tower was trained"
         )
         return state, {}
-    tower: State = {}
-    for file in files:
-        tower.update(open_file(file))
+    tower = open_files(files)
     prefix = f"{text_prefix}.vision_tower.vision_tower.vision_model."
     kept = {key: value for key, value in state.items() if key not in own}
     kept.update({prefix + inside: tower[key] for key, inside in tower_keys(tower).items()})
