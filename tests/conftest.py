@@ -1,6 +1,7 @@
 """Fixtures for all tests, and where the recorded data of the original implementation lies."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read at import: else a missing name costs 20 s
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+_CACHE = tempfile.TemporaryDirectory()  # of parsed sources and token counts: tests start without and leave none
+os.environ["TRANSFORMERS_LLAVA_CACHE"] = _CACHE.name
 
 from tiny import make_model, make_processor
 from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor

@@ -11,7 +11,7 @@ from transformers_llava.cli.packaged import accelerate_config_path, list_acceler
 
 def test_every_command_can_be_parsed_and_says_what_it_does(capsys: pytest.CaptureFixture) -> None:
     assert cli.main([]) == 0
-    overview = capsys.readouterr().out
+    overview = " ".join(capsys.readouterr().out.split())
     for name, description in cli.COMMANDS.items():
         assert f"{name} " in overview
         assert description in overview

@@ -26,7 +26,7 @@ def test_the_record_tells_what_was_run_on_what_and_what_came_of_it(run: Callable
     assert rows["language_model"]["trainable"] == rows["language_model"]["parameters"] > 0
     assert record["data"]["sources"][0]["name"] == "toys"
     assert record["data"]["digest"].startswith("sha256:")
-    assert record["data"]["encoding"]["num_examples"] == 24
+    assert record["data"]["lengths"]["num_examples"] == 24
     assert [entry["step"] for entry in record["loss_history"] if "loss" in entry] == [1, 2, 3, 4, 5, 6]
     assert record["progress"]["global_step"] == 6
     assert record["progress"]["num_tokens"] > 0

@@ -56,9 +56,9 @@ def test_strict_stops_at_the_first_broken_record(run: Callable, imperfect: dict)
 
 def test_long_examples_are_cut_and_those_that_can_not_be_are_counted(run: Callable) -> None:
     record = run("cut", max_length=230, num_train_epochs=1, chat_template="vicuna_v1")[1]
-    encoding = record.data["encoding"]
-    assert encoding["longest"] == 230
-    assert encoding["num_truncated"] > 0
+    lengths = record.data["lengths"]
+    assert lengths["longest"] == 230
+    assert lengths["num_truncated"] > 0
     with pytest.raises(RecipeError, match="usable examples do not fill one optimizer step of 8"):
         run("none", max_length=20)  # nothing of the answer is left of any example
     with pytest.raises(RecordError, match=r"not one of its tokens|cut an image"):
@@ -92,7 +92,7 @@ def test_the_sampler_gives_every_step_its_own_records(run: Callable, monkeypatch
     [
         ({"chat_template": "vicuna_v11"}, "`chat_template`: .*vicuna"),
         ({"chat_template": None}, "neither the recipe nor the checkpoint has a chat template"),
-        ({"train_data": "mixture.yaml"}, "mixture file 'mixture.yaml', which does not exist"),
+        ({"train_data": "mixture.yaml"}, "mixture file 'mixture.yaml' does not exist"),
         ({"train_data": [{"name": "a", "paht": "b"}]}, "`train_data` can not be used: .*paht"),
         ({"train_data": [{"name": "a", "path": "nowhere.json"}]}, "`train_data` can not be used: .*nowhere.json"),
         ({"per_device_train_batch_size": 13}, "24 usable examples do not fill one optimizer step of 26"),

@@ -33,7 +33,7 @@ def to_example(
 
     `<image>` in a text is an image exactly where the record declares one: the markers of the human turns (LLaVA) or of
     string contents (chat messages) must be as many as its images. A record without images keeps `<image>` as text, and
-    so does every answer. In a LLaVA turn with one marker the image goes to the front and the text is stripped, as in
+    so does every answer; but a LLaVA turn whose first or last line is the marker alone has lost its picture. In a LLaVA turn with one marker the image goes to the front and the text is stripped, as in
     the original; several markers in one turn stay where they are (the original collapsed them into one).
 
     Args:
@@ -100,7 +100,11 @@ def _from_conversations(record: dict[str, Any], image_root: Path | None) -> _Par
     if turns and turns[0][0] == "assistant":  # the original drops an answer that nobody asked for
         turns, notes = turns[1:], ["leading_answer_dropped"]
     images = _declared_images(record, image_root)
-    num_markers = sum(text.count(IMAGE_MARKER) for role, text in turns if role == "user") if images else 0
+    users = [text for role, text in turns if role == "user"]
+    if images:
+        num_markers = sum(text.count(IMAGE_MARKER) for text in users)
+    else:  # typed inside a text it is text; on a line of its own, where LLaVA's data puts it, a picture has been lost
+        num_markers = sum(_stands_alone(text) for text in users)
     _check_image_count(num_markers, len(images), "<image> marker")
     messages: list[Message] = []
     for role, text in turns:
@@ -192,6 +196,12 @@ def _reference(value: Any, image_root: Path | None) -> ImageReference:
     if isinstance(value, dict) and isinstance(value.get("path"), str):
         return resolve_image(value["path"], image_root)
     raise _invalid(f"an image is {_kind(value)}, not a path or an object with `bytes` or `path`.")
+
+
+def _stands_alone(text: str) -> bool:
+    """Whether the first or the last line is the marker and nothing else: `"<image>\\nWhat is it?"`."""
+    lines = text.strip().split("\n")
+    return IMAGE_MARKER in (lines[0].strip(), lines[-1].strip())
 
 
 def _split_at_markers(text: str) -> Iterator[ContentPart]:

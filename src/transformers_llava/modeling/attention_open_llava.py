@@ -67,7 +67,9 @@ def varlen_attention(
         return output[None], None
     borders = cu_seq_lens_q.tolist()
     documents = [
-        _document(*(states[:, :, start:end] for states in (query, key, value)), scaling, dropout, sliding_window)
+        _document(
+            query[:, :, start:end], key[:, :, start:end], value[:, :, start:end], scaling, dropout, sliding_window
+        )
         for start, end in pairwise(borders)
     ]
     return torch.cat(documents, dim=2).transpose(1, 2).contiguous(), None
@@ -102,8 +104,11 @@ def _flash(
             settings["enable_gqa"] = True
         else:  # torch < 2.12
             key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    rows = [states.transpose(1, 2)[0].contiguous() for states in (query, key, value)]  # (sequence_length, heads, dim)
-    return varlen_attn(*rows, borders, borders, longest, longest, **settings)
+    # (1, heads, sequence_length, head_dim) to (sequence_length, heads, head_dim)
+    query, key, value = (states.transpose(1, 2)[0].contiguous() for states in (query, key, value))
+    output = varlen_attn(query, key, value, borders, borders, longest, longest, **settings)
+    assert isinstance(output, torch.Tensor), "without `return_aux` there is one output"
+    return output
 
 
 def _document(

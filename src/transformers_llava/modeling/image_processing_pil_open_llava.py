@@ -186,7 +186,7 @@ def tile_size_of(size: SizeDict | dict, crop_size: SizeDict | dict | None, do_ce
 def padding_color(image_mean: Sequence[float], *, is_unit_range: bool) -> list[float]:
     """The mean colour in whole 8-bit levels, cut and not rounded: (122, 116, 104) for CLIP; or those over 255."""
     levels = [int(255 * channel) for channel in image_mean]
-    return [level / 255 for level in levels] if is_unit_range else levels
+    return [level / 255 if is_unit_range else level for level in levels]
 
 
 def _is_unit_range(image: np.ndarray) -> bool:

@@ -202,6 +202,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 "Pictures were given with `inputs_embeds`, in which their positions can not be recognised. Give "
                 "`input_ids`, or put the output of `get_image_features` into `inputs_embeds` yourself."
             )
+        assert inputs_embeds is not None
         if kwargs.get("cu_seq_lens_q") is not None:
             attention_mask = self._mask_of_pack(inputs_embeds, attention_mask, position_ids, past_key_values)
             use_cache = False
@@ -342,7 +343,7 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
         Flat configurations of the original hold `max_length`, which would cut every answer and warn on every call.
         """
         super().adjust_generation_fn(*args, **kwargs)
-        derived = self.generation_config
+        derived: GenerationConfig = self.generation_config
         if getattr(derived, "_from_model_config", False):
             ids = ("bos_token_id", "eos_token_id", "pad_token_id")
             self.generation_config = GenerationConfig(**{name: getattr(derived, name) for name in ids})

@@ -32,8 +32,8 @@ def _data(args: argparse.Namespace) -> None:
     from transformers_llava.data.inspection import render_example
     from transformers_llava.data.schema import RecordError
     from transformers_llava.training.configs import RecipeError
+    from transformers_llava.training.preparing import prepare_data
     from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
-    from transformers_llava.training.sft import prepare_data
 
     try:
         recipe = Recipe.from_dict(apply_flags(read_recipe(recipe_path(args.config)), args.fields))
@@ -41,7 +41,7 @@ def _data(args: argparse.Namespace) -> None:
     except (RecipeError, RecordError) as error:
         raise CommandError(str(error)) from error
     print(prepared.mixture.to_markdown())
-    for name, value in prepared.encoding.to_dict().items():
+    for name, value in prepared.report.to_dict().items():
         print(f"{name}: {value}")
     for example in prepared.dataset.select(range(min(args.show, len(prepared.dataset)))):
         encoded = encode_example(example, prepared.processor, max_length=recipe.data.max_length)

@@ -1,0 +1,124 @@
+"""A recipe's data fields to what a run reads: examples, the length of each, and reports of what was left out."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from transformers_llava.chat_templates import load_chat_template
+from transformers_llava.data.lengths import ExampleLength
+from transformers_llava.data.lock import count_tokens_of_sources, make_lock
+from transformers_llava.data.measuring import LengthReport, measure_examples
+from transformers_llava.data.mixture import MixtureConfig, MixtureReport, build_mixture
+from transformers_llava.data.mixture_file import read_mixture_file
+from transformers_llava.data.schema import RecordError
+from transformers_llava.data.sources import SourceConfig
+from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
+from transformers_llava.training.assembly import load_processor
+from transformers_llava.training.configs import DataConfig, RecipeError
+from transformers_llava.training.recipe import Recipe
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PreparedData:
+    """
+    What a run reads, ready for the trainer.
+
+    Args:
+        dataset (`Dataset`): Examples that can be trained on, in order.
+        lengths (`list[ExampleLength]`): Tokens of each, and whether it has a picture.
+        processor (`OpenLlavaProcessor`): With the chat template of the run.
+        mixture (`MixtureReport`): What was read, kept and left out, by source and reason.
+        report (`LengthReport`): What became of the kept ones once template and `max_length` were known.
+        lock (`dict`): The facts of the mixture, written as `mixture.lock.json`.
+    """
+
+    dataset: Dataset
+    lengths: list[ExampleLength]
+    processor: OpenLlavaProcessor
+    mixture: MixtureReport
+    report: LengthReport
+    lock: dict[str, Any]
+
+
+def prepare_data(recipe: Recipe, processor: OpenLlavaProcessor | None = None) -> PreparedData:
+    """
+    Reads and measures the data of a recipe. Every process does it by itself; the result is the same on each.
+
+    Args:
+        recipe (`Recipe`): Its data, and the model whose processor counts the tokens.
+        processor (`OpenLlavaProcessor`, *optional*): Gets the recipe's chat template; loaded if not given.
+
+    Raises:
+        `RecipeError`: The data fields make no sense.
+        `RecordError`: With `strict`, the first record that can not be used.
+    """
+    data = recipe.data
+    if processor is None:
+        _, processor = load_processor(recipe.model)
+    processor.chat_template = _chat_template(data, processor)
+    try:
+        config = _mixture_config(data, recipe.sft.seed)
+        dataset, mixture = build_mixture(config, strict=data.strict, num_proc=data.data_num_proc)
+    except RecordError:
+        raise
+    except ValueError as error:
+        raise RecipeError(f"`train_data` can not be used: {error}") from error
+    measured = measure_examples(
+        dataset,
+        processor,
+        max_length=data.max_length,
+        strict=data.strict,
+        num_proc=data.data_num_proc,
+        cache_key=mixture.content_key(),
+    )
+    tokens = count_tokens_of_sources(measured.dataset["source"], [length.num_tokens for length in measured.lengths])
+    lock = make_lock(config, mixture, tokens_of_source=tokens)
+    return PreparedData(measured.dataset, measured.lengths, processor, mixture, measured.report, lock)
+
+
+def report_data(data: PreparedData) -> None:
+    """Logs the mixture's table and what its examples come to in tokens."""
+    report = data.report
+    logger.info("\n%s", data.mixture.to_markdown())
+    logger.info(
+        "%s examples (%s with pictures), %s tokens, the longest %s; %s truncated",
+        f"{report.num_examples:,}",
+        f"{report.num_with_image:,}",
+        f"{report.num_tokens:,}",
+        f"{report.longest:,}",
+        f"{report.num_truncated:,}",
+    )
+    for reason, count in sorted(report.dropped.items()):
+        logger.warning("%s left out (%s), for example: %s", f"{count:,}", reason, report.examples[reason][0])
+
+
+def _mixture_config(data: DataConfig, seed: int) -> MixtureConfig:
+    if isinstance(data.train_data, str):
+        return read_mixture_file(data.train_data, seed=seed)
+    return MixtureConfig([SourceConfig.from_dict(source) for source in data.train_data or []], seed=seed)
+
+
+def _chat_template(data: DataConfig, processor: Any) -> str:
+    name = data.chat_template
+    if name is None:
+        if not processor.chat_template:
+            raise RecipeError(
+                "neither the recipe nor the checkpoint has a chat template, so conversations could not be written as "
+                "text. Set `chat_template`, for example `plain` (stage 1) or `vicuna_v1`."
+            )
+        return processor.chat_template
+    if name.endswith(".jinja"):
+        return Path(name).read_text(encoding="utf-8")
+    try:
+        return load_chat_template(name)
+    except ValueError as error:
+        raise RecipeError(f"`chat_template`: {error}") from error
+
+
+__all__ = ["PreparedData", "prepare_data", "report_data"]
