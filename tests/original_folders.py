@@ -72,6 +72,8 @@ class OriginalFolder:
         features = self.tower(pixel_values, output_hidden_states=True).hidden_states[self.layer][:, 1:]
         for i, (weight, bias) in enumerate(self.projector):
             features = nn.functional.linear(nn.functional.gelu(features) if i else features, weight, bias)
+        if self.text.config.model_type == "gemma":  # in 2024 Gemma scaled whatever entered it, and its table did not
+            features = features * self.text.config.hidden_size**0.5
         cut = ids.index(-200)
         before, after = torch.tensor(ids[:cut]).long(), torch.tensor(ids[cut + 1 :]).long()
         sequence = torch.cat([embed(before), features[0], embed(after)])

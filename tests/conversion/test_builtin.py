@@ -110,10 +110,11 @@ def export_cases(tmp_path: Path):
         "anyres": ("llama", anyres),
         "tied": ("qwen2", {"tie_word_embeddings": True}),
         "mixtral": ("mixtral", {}),
+        "gemma": ("gemma", {}),
     }
 
 
-@pytest.mark.parametrize("case", ["square", "pad", "class token", "anyres", "tied", "mixtral"])
+@pytest.mark.parametrize("case", ["square", "pad", "class token", "anyres", "tied", "mixtral", "gemma"])
 def test_original_to_ours_to_builtin_to_ours_keeps_every_number(tmp_path, case):
     text_type, fields = export_cases(tmp_path)[case]
     original = write_original(tmp_path / "original", text_type, **fields)

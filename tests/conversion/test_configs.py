@@ -196,3 +196,14 @@ def test_what_the_export_keeps_comes_back():
     config = OpenLlavaConfig.from_dict(nested)
     assert (config.image_aspect_ratio, config.max_sequence_length, config.text_config.vocab_size) == ("pad", 448, 260)
     json.dumps(config.to_dict())
+
+
+def test_tokens_added_to_an_export_since_are_not_cut_away_again():
+    nested = {
+        "model_type": "llava",
+        "vision_config": {"image_size": 28, "patch_size": 14},
+        "text_config": {"vocab_size": 384},  # someone resized the 320 rows
+        "image_token_index": 260,
+        "open_llava": {"image_aspect_ratio": "pad", "vocab_size": 260},
+    }
+    assert OpenLlavaConfig.from_dict(nested).text_config.vocab_size == 384

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers_llava.conversion.config_report import ConfigReport
-from transformers_llava.conversion.pinpoints import hf_pinpoints_to_ours
+from transformers_llava.conversion.pinpoints import hf_pinpoints_to_ours, our_pinpoints_to_hf
 
 
 def convert_builtin(source: dict[str, Any], folder: str | Path | None) -> tuple[dict[str, Any], ConfigReport]:
@@ -50,11 +50,12 @@ def convert_builtin(source: dict[str, Any], folder: str | Path | None) -> tuple[
     }[kind]
     report.add("DEFAULTED", "", "image_aspect_ratio", target["image_aspect_ratio"], "what the built-in class does")
     report.add("DEFAULTED", "", "patch_merge_type", target["patch_merge_type"], "what the built-in class does")
+    stored = None
     if kind != "llava":
         stored = source.pop("image_grid_pinpoints", None) or _builtin_default(kind, "image_grid_pinpoints")
         target["image_grid_pinpoints"], reason = hf_pinpoints_to_ours(stored)
         report.add("MAPPED", "image_grid_pinpoints", "image_grid_pinpoints", target["image_grid_pinpoints"], reason)
-    for name, value in kept.items():
+    for name, value in _still_true(kept, target, stored).items():
         (target["text_config"] if name == "vocab_size" else target)[name] = value
         report.add("MAPPED", f"open_llava.{name}", name, value, "kept by our export")
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
@@ -68,6 +69,21 @@ def convert_builtin(source: dict[str, Any], folder: str | Path | None) -> tuple[
     for name in sorted(source):
         report.add("DROPPED", name, value=source[name], reason="not read by our classes")
     return target, report
+
+
+def _still_true(kept: dict[str, Any], target: dict[str, Any], stored_pinpoints: Any) -> dict[str, Any]:
+    """What an export kept, without that which someone has changed since: tokens added to the table, other canvases."""
+    kept = dict(kept)
+    if target["text_config"].get("vocab_size") != padded_rows(target["image_token_index"]):
+        kept.pop("vocab_size", None)
+    if kept.get("image_grid_pinpoints") and our_pinpoints_to_hf(kept["image_grid_pinpoints"]) != stored_pinpoints:
+        kept.pop("image_grid_pinpoints")
+    return kept
+
+
+def padded_rows(image_token_index: int) -> int:
+    """Rows that give the image token one, rounded up to a multiple of 64 as llava-hf does."""
+    return -(-(int(image_token_index) + 1) // 64) * 64
 
 
 def _builtin_aspect_ratio(folder: str | Path | None) -> str:
@@ -89,4 +105,4 @@ def _builtin_default(kind: str, name: str) -> Any:
     return value.to_dict() if hasattr(value, "to_dict") else value
 
 
-__all__ = ["convert_builtin"]
+__all__ = ["convert_builtin", "padded_rows"]

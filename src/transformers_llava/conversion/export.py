@@ -14,6 +14,7 @@ from transformers import LlavaConfig, LlavaNextConfig, LlavaNextProcessor, Llava
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
+from transformers_llava.conversion.builtin_configs import padded_rows
 from transformers_llava.conversion.checkpoints import LazyTensor, State, fit_rows
 from transformers_llava.conversion.mappings import CLASSIC
 from transformers_llava.conversion.pinpoints import our_pinpoints_to_hf
@@ -61,7 +62,7 @@ def builtin_config(config: OpenLlavaConfig, dtype: torch.dtype | None = None) ->
     kept = {name: getattr(config, name) for name in KEPT_FIELDS}
     if config.image_token_index >= text["vocab_size"]:
         kept["vocab_size"] = text["vocab_size"]
-        text["vocab_size"] = padded_vocab_size(config)
+        text["vocab_size"] = padded_rows(config.image_token_id)
     vision = _sub_config(config.vision_config)
     if vision["model_type"].startswith("siglip"):
         vision["vision_use_head"] = False
@@ -93,16 +94,11 @@ def builtin_state(state: State, config: OpenLlavaConfig) -> State:
     exported: State = {}
     for key, tensor in [*state.items(), *_unread_layers(state, config).items()]:
         if key in _TABLES and config.image_token_index >= config.text_config.vocab_size:
-            tensor = fit_rows(tensor, padded_vocab_size(config))
+            tensor = fit_rows(tensor, padded_rows(config.image_token_id))
         name = CLASSIC.from_ours(key)
         assert name is not None, f"{key} has no name in the classic layout"
         exported[name] = tensor
     return exported
-
-
-def padded_vocab_size(config: OpenLlavaConfig) -> int:
-    """Rows that give the image token one, rounded up to a multiple of 64 as llava-hf does."""
-    return -(-(int(config.image_token_id) + 1) // 64) * 64
 
 
 def save_builtin_processor(processor: OpenLlavaProcessor, config: OpenLlavaConfig, folder: str | Path) -> None:
@@ -161,7 +157,7 @@ def builtin_differences(config: OpenLlavaConfig) -> list[str]:
     if config.image_token_index >= config.text_config.vocab_size:
         notes.append(
             "the image token has no row in the original; embeddings and head are filled up to "
-            f"{padded_vocab_size(config)} rows with their mean"
+            f"{padded_rows(config.image_token_id)} rows with their mean"
         )
     return notes
 
@@ -199,6 +195,5 @@ __all__ = [
     "builtin_differences",
     "builtin_state",
     "builtin_type",
-    "padded_vocab_size",
     "save_builtin_processor",
 ]

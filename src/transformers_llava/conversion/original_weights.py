@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from transformers_llava.conversion.checkpoints import mean_row
 from transformers_llava.conversion.configs import layout_of, read_config
+from transformers_llava.conversion.embedding_scale import scaled_weights
 from transformers_llava.conversion.mappings import WeightMapping, detect_mapping, drop_reason
 from transformers_llava.conversion.towers import (
     TowerNotFoundError,
@@ -56,6 +57,9 @@ def adapt_original_state_dict(
         _name_residual_blocks(state, mapping)
         if model.config.tie_word_embeddings:
             state.pop("lm_head.weight", None)  # the original ties it to the embeddings, whatever the file holds
+        names, factor = scaled_weights(model.config)
+        for key in [key for key in state if mapping.to_ours(key) in names]:
+            state[key] = state[key][...] * factor
     _fit_embeddings(state, mapping, model)
     return state
 

@@ -13,6 +13,7 @@ from transformers_llava.conversion.checkpoints import State, fit_rows, open_file
 from transformers_llava.conversion.completeness import rename_and_check
 from transformers_llava.conversion.configs import ConfigReport, convert_config, layout_of, read_config
 from transformers_llava.conversion.delta import apply_delta
+from transformers_llava.conversion.embedding_scale import scaled_weights
 from transformers_llava.conversion.folders import local_folder
 from transformers_llava.conversion.lora import is_lora_folder, merge_lora
 from transformers_llava.conversion.mappings import detect_mapping
@@ -135,6 +136,10 @@ def _open_original(
     mapping = detect_mapping(state, config.projector_type)
     state, weights = rename_and_check(state, mapping, config, folder)
     weights += [KeyAccount(key, None, reason) for key, reason in reasons.items()]
+    names, factor = scaled_weights(config)
+    for key in names & state.keys():
+        state[key] = state[key].map(lambda tensor: tensor * factor)
+        notes.append(f"{key} is multiplied by {factor:.6g}, as the original's Gemma does with picture features")
     return Source(
         folder=folder,
         kind=kind,

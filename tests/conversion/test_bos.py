@@ -1,0 +1,85 @@
+"""BOS has one owner: the template writes it, the tokenizer adds none, so every path has exactly one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
+
+from original_folders import write_original
+from tiny import make_image
+from transformers_llava.conversion.convert import convert_checkpoint
+
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "text"
+CONTENT = [{"type": "image"}, {"type": "text", "text": "What is this?"}]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The same checkpoint as it lies on disk, converted, and exported."""
+    root = tmp_path_factory.mktemp("bos")
+    original = write_original(root / "original").folder
+    (original / "tokenizer.json").unlink()
+    shutil.copy(FIXTURES / "llama.model", original / "tokenizer.model")
+    settings = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True}
+    (original / "tokenizer_config.json").write_text(json.dumps(settings))
+    convert_checkpoint(original, root / "converted")
+    convert_checkpoint(original, root / "exported", to="builtin")
+    return {"original": original, "converted": root / "converted", "exported": root / "exported"}
+
+
+@pytest.mark.parametrize("kind", ["original", "converted", "exported"])
+def test_every_path_has_exactly_one_bos(folders, kind):
+    processor = AutoProcessor.from_pretrained(folders[kind])
+    bos = processor.tokenizer.bos_token_id
+    assert bos == 1
+    assert bos not in processor.tokenizer("plain text").input_ids
+
+    picture = make_image()
+    messages = [{"role": "user", "content": CONTENT}]
+    rendered = processor.apply_chat_template(messages, add_generation_prompt=True)
+    with_picture = [{"role": "user", "content": [{"type": "image", "image": picture}, CONTENT[1]]}]
+    paths = {
+        "a rendered string": processor(text=rendered, images=picture),
+        "tokenize=True": processor.apply_chat_template(
+            with_picture, add_generation_prompt=True, tokenize=True, return_dict=True
+        ),
+        "the tokenizer alone": {
+            "input_ids": [
+                processor.tokenizer.apply_chat_template(
+                    [{"role": "user", "content": "Hi"}], chat_template=processor.chat_template, return_dict=False
+                )
+            ]
+        },
+    }
+    for path, inputs in paths.items():
+        ids = list(inputs["input_ids"][0])
+        assert ids.count(bos) == 1, path
+        assert ids[0] == bos, path
+
+
+@pytest.mark.parametrize("kind", ["original", "converted", "exported"])
+def test_the_pipeline_has_exactly_one_bos(folders, kind, monkeypatch):
+    pipe = pipeline("image-text-to-text", model=str(folders[kind]))
+    seen = []
+    generate = type(pipe.model).generate
+
+    def watch(self, *args, **kwargs):
+        seen.append(kwargs["input_ids"][0].tolist())
+        return generate(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(pipe.model), "generate", watch)
+    url = {"type": "image", "image": make_image()}
+    pipe(text=[{"role": "user", "content": [url, CONTENT[1]]}], max_new_tokens=1, do_sample=False)
+    assert len(seen) == 1
+    assert seen[0].count(1) == 1
+    assert seen[0][0] == 1
+
+
+def test_a_server_loads_the_same_processor(folders):
+    """`transformers serve` and OpenAI-style clients end in the paths above: what the Auto classes give."""
+    for folder in folders.values():
+        model = AutoModelForImageTextToText.from_pretrained(folder)
+        assert model.generation_config.bos_token_id in (1, None)
