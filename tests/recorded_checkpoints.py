@@ -1,5 +1,6 @@
 """The recorded runs of the original as inputs of ours: each -200 becomes as many image tokens as its picture costs."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,13 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+
+from transformers_llava.modeling.vision_open_llava import run_vision_tower
+
+
+# Video, which open_llava does not have, and LLaVA-NeXT's several pictures as one tile each: `single_tile_newline`.
+VIDEO = "video_"
+ONE_TILE = "two_padded_images_one_prompt"
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,84 @@ class RecordedCase:
             "labels": pad(labels, -100),
             **processor.image_processor(opened, return_tensors="pt"),
         }
+
+
+def check_pictures(case: RecordedCase, model: Any, processor: Any) -> None:
+    """Token counts, pixels, projected and merged features of every recorded picture."""
+    checked = 0
+    for file, recorded in case.data["images"].items():
+        picture = case.picture(file)
+        batch = processor.image_processor(picture, return_tensors="pt")
+        pixels = batch["pixel_values"]
+        assert processor.num_image_tokens(*picture.size) == recorded["visual_tokens"], file
+        stored = case.tensors.get(f"pixel_values/{file}")
+        if stored is not None:
+            assert float((pixels.view(stored.shape) - stored).abs().max()) <= 1e-6
+        contiguous = pixels.reshape(recorded["pixel_values_shape"]).contiguous().numpy()
+        assert hashlib.sha256(contiguous.tobytes()).hexdigest() == recorded["pixel_values_sha256"], file
+        wanted = {kind: case.tensors.get(f"{kind}/{file}") for kind in ("encode_images", "encode_images_rows")}
+        spliced = {kind: case.tensors.get(f"{kind}/{file}") for kind in ("spliced_features", "spliced_features_rows")}
+        if all(tensor is None for tensor in (*wanted.values(), *spliced.values())):
+            continue
+        with torch.no_grad():
+            projected = model.model.multi_modal_projector(
+                run_vision_tower(model.model.vision_tower, model.config, pixels)
+            )
+            merged = model.get_image_features(pixels, batch["image_sizes"]).pooler_output[0]
+        for kind, tensor in wanted.items():
+            if tensor is not None:
+                ours = projected[:, ::81] if kind.endswith("rows") else projected
+                assert relative_difference(ours.reshape(tensor.shape), tensor) < 1e-4, (file, kind)
+        for kind, tensor in spliced.items():
+            if tensor is not None:
+                assert relative_difference(merged[::29] if kind.endswith("rows") else merged, tensor) < 1e-4, (
+                    file,
+                    kind,
+                )
+        checked += 1
+    assert checked
+
+
+def check_logits(case: RecordedCase, model: Any, processor: Any) -> None:
+    """Every recorded forward call on pictures and text."""
+    calls = {call: data for call, data in case.data["forward"].items() if not call.startswith(VIDEO)}
+    assert calls
+    for call, data in calls.items():
+        one_tile = {"image_aspect_ratio": "pad"} if call == ONE_TILE else {}
+        inputs = case.inputs(processor, data["input_ids"], data["images"], **one_tile)
+        with torch.no_grad():
+            logits = model(**inputs).logits
+        for i, row in enumerate(data["rows"]):
+            assert int(inputs["attention_mask"][i].sum()) == row["valid_length"], (call, i)
+            ours = logits[i, : row["valid_length"], : row["vocab_columns"]]
+            prefix = f"forward/{call}/{i}"
+            pairs = [
+                ("logits", lambda x: x),
+                ("logits_rows", lambda x, row=row: x[row["row_positions"]]),
+                ("logits_cols", lambda x, row=row: x[:, row["column_ids"]]),
+                ("logsumexp", lambda x: x.logsumexp(-1)),
+            ]
+            present = [(kind, pick) for kind, pick in pairs if f"{prefix}/{kind}" in case.tensors]
+            assert present, prefix
+            for kind, pick in present:
+                assert relative_difference(pick(ours), case.tensors[f"{prefix}/{kind}"]) < 1e-4, (call, kind)
+            assert int(ours[-1].argmax()) == row["argmax_last"]
+
+
+def check_answers(case: RecordedCase, model: Any, processor: Any) -> None:
+    """Every recorded greedy answer, as far as the original was sure of it."""
+    assert model.get_input_embeddings().weight.shape[0] == case.data["embedding_rows_after_loading"]
+    prompts = case.data["prompts"][case.data["primary_template"]]
+    for call, data in case.data["generate"].items():
+        several = isinstance(data["new_token_ids"][0], list)
+        rows = [prompts[prompt]["input_ids"] for prompt in (data["prompts"] if several else [data["prompt"]])]
+        inputs = case.inputs(processor, rows, data["images"], side="left")
+        answers = model.generate(**inputs, max_new_tokens=data.get("max_new_tokens", 16), do_sample=False)
+        answers = answers[:, inputs["input_ids"].shape[1] :].tolist()
+        recorded = data["new_token_ids"] if several else [data["new_token_ids"]]
+        counts = data["compare_first_n"] if several else [data["compare_first_n"]]
+        for ours, wanted, count in zip(answers, recorded, counts, strict=True):
+            assert ours[: min(count, len(wanted))] == wanted[:count], call
 
 
 def pad(rows: list[list[int]], value: int, side: str = "right") -> torch.Tensor:
