@@ -180,8 +180,8 @@ def write_files(state: dict[str, torch.Tensor], folder: Path, files: str = "safe
     state = {key: value.contiguous() for key, value in state.items()}
     if files == "safetensors":
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    elif files == "bin":
-        torch.save(state, folder / "pytorch_model.bin")
+    elif files in ("bin", "old_bin"):
+        torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=files == "bin")
     else:
         stem, suffix = ("model", "safetensors") if files == "sharded_safetensors" else ("pytorch_model", "bin")
         keys = sorted(state)

@@ -49,7 +49,7 @@ def test_each_language_model_gives_the_logits_of_its_parts(tmp_path, text_type):
     assert difference_to_reference(original, load(original.folder)) < 1e-5
 
 
-@pytest.mark.parametrize("files", ["bin", "sharded_bin", "sharded_safetensors"])
+@pytest.mark.parametrize("files", ["bin", "old_bin", "sharded_bin", "sharded_safetensors"])
 @pytest.mark.parametrize("tower_inside", [True, False])
 def test_all_file_kinds_load_with_and_without_the_tower(tmp_path, files, tower_inside):
     original = write_original(tmp_path / "checkpoint", files=files, tower_inside=tower_inside)
@@ -222,3 +222,26 @@ def test_use_for_builtin_is_explicit_and_can_be_undone(tmp_path):
         dict(PROCESSOR_MAPPING_NAMES),
         dict(PROCESSOR_MAPPING._extra_content),
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"device_map": "cpu"}, {"dtype": torch.bfloat16}, {"dtype": "auto"}])
+def test_a_checkpoint_without_its_tower_loads_with_every_option(tmp_path, options):
+    original = write_original(tmp_path / "checkpoint", tower_inside=False, files="sharded_bin")
+    model, info = AutoModelForImageTextToText.from_pretrained(original.folder, output_loading_info=True, **options)
+    assert not any(info.values())
+    assert not any(parameter.is_meta for parameter in model.parameters())
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    assert dtypes == {torch.bfloat16 if options.get("dtype") is torch.bfloat16 else torch.float32}
+
+
+def test_a_hostile_pickle_is_refused_by_from_pretrained_and_not_run(tmp_path):
+    original = write_original(tmp_path / "checkpoint", files="bin")
+
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "trace"), "w"))
+
+    torch.save({"model.norm.weight": Hostile()}, original.folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="refused and nothing of it was run"):
+        AutoModelForImageTextToText.from_pretrained(original.folder)
+    assert not (tmp_path / "trace").exists()

@@ -7,7 +7,6 @@ names to [`LazyTensor`]; merging, renaming and casting make new lazy tensors fro
 import json
 import math
 import pickle
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+
+from transformers_llava.modeling.loading_open_llava import refused_pickle
 
 
 @dataclass(frozen=True)
@@ -268,13 +269,7 @@ def _unpickle(file: Path) -> Any:
         except RuntimeError:  # written by torch < 1.6: not a zip file, cannot be memory-mapped
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        asks = f"asks for `{wanted[1]}`" if wanted else "holds more than tensors"
-        raise ValueError(
-            f"{file} is a pickle that {asks}. Reading it could run whatever its author put in, so it was refused and "
-            "nothing of it was run. If you trust its source, have them save it as safetensors, or as a dictionary of "
-            "tensors only."
-        ) from None
+        raise refused_pickle(file, error) from None
     except (RuntimeError, EOFError) as error:
         raise ValueError(
             f"{file} can not be read as weights ({str(error).splitlines()[0]}); it is damaged or was not downloaded "

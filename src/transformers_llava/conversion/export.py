@@ -16,13 +16,13 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 
 from transformers_llava.conversion.builtin_configs import padded_rows
 from transformers_llava.conversion.checkpoints import LazyTensor, State, fit_rows
+from transformers_llava.conversion.completeness import empty_model
 from transformers_llava.conversion.mappings import CLASSIC
 from transformers_llava.conversion.pinpoints import our_pinpoints_to_hf
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 
 
-_LANGUAGE_MODELS = ("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "gemma", "phi3")
 _TABLES = ("model.language_model.embed_tokens.weight", "lm_head.weight")
 # Read back by `configs.convert_config`: what the built-in configuration has no field for.
 KEPT_FIELDS = ("image_aspect_ratio", "image_grid_pinpoints", "max_sequence_length", "original_model_type")
@@ -45,8 +45,12 @@ def builtin_type(config: OpenLlavaConfig) -> str:
         reasons.append(
             f"llava_next only merges tiles as 'spatial_unpad', this checkpoint as {config.patch_merge_type!r}"
         )
-    if config.text_config.model_type not in _LANGUAGE_MODELS:
-        reasons.append(f"their key layout has no place for a {config.text_config.model_type!r} language model")
+    text = config.text_config
+    if _TABLES[0] not in empty_model(config).state_dict():
+        reasons.append(f"their key layout has no place for a {text.model_type!r} language model")
+    for name in ("final_logit_softcapping", "logit_scale"):
+        if getattr(text, name, None) is not None:
+            reasons.append(f"they ignore {name}={getattr(text, name)} of a {text.model_type!r} language model")
     if reasons:
         raise ValueError(
             f"The built-in llava and llava_next cannot express this checkpoint: {'; '.join(reasons)}. Keep it as "

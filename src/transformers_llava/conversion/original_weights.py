@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from transformers_llava.conversion.checkpoints import mean_row
+from transformers_llava.conversion.checkpoints import mean_row, open_files
 from transformers_llava.conversion.configs import layout_of, read_config
 from transformers_llava.conversion.embedding_scale import scaled_weights
 from transformers_llava.conversion.mappings import WeightMapping, detect_mapping, drop_reason
@@ -21,7 +21,7 @@ from transformers_llava.conversion.towers import (
     tower_files,
     tower_keys,
 )
-from transformers_llava.modeling.loading_open_llava import checkpoint_keys, lazy_state_dict
+from transformers_llava.modeling.loading_open_llava import lazy_state_dict
 
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ def adapt_original_state_dict(
     """
     if state_dict is not None or not checkpoint_files:
         return state_dict
+    keys = open_files(checkpoint_files)  # a .bin that is more than tensors is refused here, with an explanation
     folder = Path(checkpoint_files[0]).parent
     if not (folder / "config.json").is_file():
         return state_dict
@@ -50,7 +51,7 @@ def adapt_original_state_dict(
     is_our_export = layout == "builtin" and bool(raw.get("open_llava"))
     if layout != "original" and not is_our_export:
         return state_dict
-    mapping = detect_mapping(checkpoint_keys(checkpoint_files), model.config.projector_type)
+    mapping = detect_mapping(keys, model.config.projector_type)
     state = {key: value for key, value in lazy_state_dict(checkpoint_files).items() if drop_reason(key) is None}
     if not is_our_export:
         _choose_tower(state, model, raw)

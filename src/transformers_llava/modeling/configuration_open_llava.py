@@ -15,7 +15,7 @@ from .tiling_open_llava import TilingRule
 PROJECTOR_PATTERN = re.compile(r"linear|identity|pooler|mlp([1-9]\d*)x_gelu|mlp([1-9]\d*)x_res([1-9]\d*)x_gelu")
 
 # Tokens that a tower puts before its patches. A tower that is not listed is refused rather than guessed at.
-NUM_PREFIX_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0, "siglip2_vision_model": 0}
+NUM_PREFIX_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 
 
 @strict
@@ -132,6 +132,15 @@ class OpenLlavaConfig(PreTrainedConfig):
                 f"{self.vision_hidden_size} channels and the language model takes {self.text_config.hidden_size}. "
                 "Use 'linear' or 'mlp2x_gelu'."
             )
+        if (
+            self.projector_type == "pooler"
+            and self.num_prefix_tokens
+            and self.vision_feature_select_strategy == "full"
+        ):
+            raise ValueError(
+                "projector_type='pooler' halves the grid of patches, and the class token that "
+                "vision_feature_select_strategy='full' keeps has no place in it. Use 'default'."
+            )
         self.tiling_rule()  # raises on what can not be laid out
 
     @property
@@ -177,7 +186,7 @@ class OpenLlavaConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "OpenLlavaConfig":
-        # AutoConfig passes where it read from. `_name_or_path` in the file is something else: the model it was trained from.
+        # AutoConfig passes where it read from. `_name_or_path` in the file is the model that training started from.
         source = kwargs.get("name_or_path")
         return super().from_dict(cls._normalize(config_dict, None if source is None else str(source)), **kwargs)
 

@@ -1,6 +1,9 @@
 """Checkpoint files without a vision tower to a complete state dict: the tower's tensors come from its own folder."""
 
 import os
+import pickle
+import re
+import zipfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,7 +48,7 @@ def checkpoint_keys(files: Iterable[str | os.PathLike[str]]) -> set[str]:
             with safe_open(file, framework="pt") as tensors:
                 keys.update(tensors.keys())
         else:
-            keys.update(torch.load(file, map_location="meta", weights_only=True, mmap=True))
+            keys.update(_load_bin(file, "meta"))
     return keys
 
 
@@ -57,8 +60,23 @@ def lazy_state_dict(files: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
             tensors = safe_open(file, framework="pt")
             state_dict.update({key: tensors.get_slice(key) for key in tensors.keys()})  # noqa: SIM118 (no mapping)
         else:
-            state_dict.update(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+            state_dict.update(_load_bin(file, "cpu"))
     return state_dict
 
 
-__all__ = ["checkpoint_keys", "complete_state_dict", "lazy_state_dict"]
+def _load_bin(file: str, device: str) -> dict[str, Any]:
+    """Tensors only. Files of torch before 1.6 are no zip archives and can not be memory-mapped."""
+    return torch.load(file, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(file))
+
+
+def refused_pickle(name: Any, error: pickle.UnpicklingError) -> ValueError:
+    """What to tell a person whose weight file is a pickle of more than tensors; nothing of it has been run."""
+    wanted = re.search(r"GLOBAL (\S+)", str(error))
+    asks = f"asks for `{wanted[1]}`" if wanted else "holds more than tensors"
+    return ValueError(
+        f"{name} is a pickle that {asks}. Reading it could run whatever its author put in, so it was refused and "
+        "nothing of it was run. If you trust its source, have them save it as safetensors, or as a dictionary of tensors only."
+    )
+
+
+__all__ = ["checkpoint_keys", "complete_state_dict", "lazy_state_dict", "refused_pickle"]

@@ -1,5 +1,7 @@
 """Token ids and pixels to logits: vision tower, projector, scatter, any causal language model."""
 
+import pickle
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -16,7 +18,7 @@ from transformers.utils.generic import merge_with_config_defaults
 
 from .attention_open_llava import VARLEN, no_mask
 from .configuration_open_llava import OpenLlavaConfig
-from .loading_open_llava import complete_state_dict
+from .loading_open_llava import complete_state_dict, refused_pickle
 from .loss_open_llava import supervised_loss
 from .projector_open_llava import OpenLlavaMultiModalProjector
 from .remote_code_open_llava import add_remote_code
@@ -25,6 +27,8 @@ from .vision_open_llava import build_vision_tower, merge_tiles, run_vision_tower
 
 
 logger = logging.get_logger(__name__)
+
+_LEAKY_DECODERS = ("opt",)  # takes positions, but builds its mask without them
 
 ImageSizes = torch.Tensor | Sequence[Sequence[int]]
 
@@ -38,6 +42,7 @@ class OpenLlavaModelOutputWithPast(BaseModelOutputWithPast):
     """
 
     image_hidden_states: torch.Tensor | None = None
+    router_logits: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -48,6 +53,8 @@ class OpenLlavaCausalLMOutputWithPast(ModelOutput):
         logits (`torch.Tensor` of shape `(batch_size, sequence_length, vocab_size)`, *optional*):
             `None` in training with labels: the loss needs the supervised positions only, see [`supervised_loss`].
         image_hidden_states (`torch.Tensor` of shape `(sum of image tokens, hidden_size)`, *optional*)
+        aux_loss, router_logits (*optional*): Of a mixture of experts whose configuration asks for
+        `output_router_logits`.
     """
 
     loss: torch.Tensor | None = None
@@ -56,6 +63,8 @@ class OpenLlavaCausalLMOutputWithPast(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     image_hidden_states: torch.Tensor | None = None
+    aux_loss: torch.Tensor | None = None
+    router_logits: tuple[torch.Tensor, ...] | None = None
 
 
 class OpenLlavaPreTrainedModel(PreTrainedModel):
@@ -92,6 +101,14 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
             state_dict = adapt(model, state_dict, checkpoint_files)
         state_dict = complete_state_dict(model, state_dict, checkpoint_files)
         return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, expected_keys)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads; a `.bin` that is more than tensors is refused, see [`refused_pickle`]."""
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except pickle.UnpicklingError as error:
+            raise refused_pickle(pretrained_model_name_or_path, error) from None
 
     def save_pretrained(
         self, save_directory: Any, *, save_original_format: bool = False, remote_code: bool = False, **kwargs: Any
@@ -206,6 +223,8 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         if kwargs.get("cu_seq_lens_q") is not None:
             attention_mask = self._mask_of_pack(inputs_embeds, attention_mask, position_ids, past_key_values)
             use_cache = False
+        if getattr(self.config.text_config, "output_router_logits", False):
+            kwargs.setdefault("output_router_logits", True)
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -221,6 +240,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=image_features,
+            router_logits=getattr(outputs, "router_logits", None),
         )
 
     def _layouts(
@@ -277,7 +297,17 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 "their borders without a word. Give restarting `position_ids` and neither mask nor cache, as "
                 "PackedCollator does."
             )
-        implementation = self.language_model.config._attn_implementation
+        decoder = self.language_model
+        takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
+        if (
+            not (takes_positions and decoder._supports_attention_backend)
+            or decoder.config.model_type in _LEAKY_DECODERS
+        ):
+            raise ValueError(
+                f"A decoder of type {decoder.config.model_type!r} does not keep the documents of a pack apart, so "
+                "they would be read across their borders. Train it with `packed: false`."
+            )
+        implementation = decoder.config._attn_implementation
         if implementation == VARLEN:
             return no_mask(inputs_embeds)
         if implementation in ("sdpa", "eager"):
@@ -338,12 +368,12 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
 
     def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
         """
-        Reads the generation settings beside the weights; of settings derived from a model's configuration only token ids.
+        Reads the generation settings beside the weights; of those derived from a model's configuration only token ids.
 
         Flat configurations of the original hold `max_length`, which would cut every answer and warn on every call.
         """
         super().adjust_generation_fn(*args, **kwargs)
-        derived: GenerationConfig = self.generation_config
+        derived = getattr(self, "generation_config", None)
         if getattr(derived, "_from_model_config", False):
             ids = ("bos_token_id", "eos_token_id", "pad_token_id")
             self.generation_config = GenerationConfig(**{name: getattr(derived, name) for name in ids})
@@ -392,12 +422,15 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
             return_dict=True,
             **kwargs,
         )
-        loss = logits = None
+        loss = logits = aux_loss = None
         if labels is None or not self.training:
             logits = self._project(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         if labels is not None:
             labels = labels.masked_fill(labels == self.config.image_token_id, -100)
             loss = supervised_loss(outputs.last_hidden_state, labels, self._project, num_items_in_batch)
+            if outputs.router_logits is not None:
+                aux_loss = self._balance_experts(outputs.router_logits, attention_mask)
+                loss = loss + self.config.text_config.router_aux_loss_coef * aux_loss.to(loss.device)
         return OpenLlavaCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -405,15 +438,30 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
+            aux_loss=aux_loss,
+            router_logits=outputs.router_logits,
         )
 
+    def _balance_experts(
+        self, router_logits: tuple[torch.Tensor, ...], attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The load-balancing loss of the Switch Transformer, as every mixture of experts in transformers has it."""
+        from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+        text_config = self.config.text_config
+        num_experts = getattr(text_config, "num_local_experts", None) or text_config.num_experts
+        return load_balancing_loss_func(router_logits, num_experts, text_config.num_experts_per_tok, attention_mask)
+
     def _project(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Logits, with the scaling and soft cap of decoders that have one (Cohere, Gemma 2)."""
+        """Logits, with the scaling and soft cap of decoders that have one (Cohere, Granite, Falcon-H1, Gemma 2)."""
         logits = self.lm_head(hidden_states)
-        scale = getattr(self.config.text_config, "logit_scale", None)
-        if isinstance(scale, float):
-            logits = logits * scale
-        cap = getattr(self.config.text_config, "final_logit_softcapping", None)
+        text_config = self.config.text_config
+        for name in ("logit_scale", "lm_head_multiplier", "output_multiplier"):
+            if isinstance(scale := getattr(text_config, name, None), float):
+                logits = logits * scale
+        if (scaling := getattr(text_config, "logits_scaling", None)) is not None:
+            logits = logits * scaling if text_config.model_type == "hyperclovax" else logits / scaling
+        cap = getattr(text_config, "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
