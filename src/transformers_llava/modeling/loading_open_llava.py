@@ -75,7 +75,8 @@ def refused_pickle(name: Any, error: pickle.UnpicklingError) -> ValueError:
     asks = f"asks for `{wanted[1]}`" if wanted else "holds more than tensors"
     return ValueError(
         f"{name} is a pickle that {asks}. Reading it could run whatever its author put in, so it was refused and "
-        "nothing of it was run. If you trust its source, have them save it as safetensors, or as a dictionary of tensors only."
+        "nothing of it was run. If you trust its source, have them save it as safetensors, or as a dictionary of "
+        "tensors only."
     )
 
 

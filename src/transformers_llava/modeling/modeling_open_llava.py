@@ -1,7 +1,7 @@
 """Token ids and pixels to logits: vision tower, projector, scatter, any causal language model."""
 
-import pickle
 import inspect
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
