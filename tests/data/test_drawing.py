@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from transformers_llava.data.drawing import draw_rows
+from transformers_llava.data.drawing import TokenBudget, draw_rows, draw_within_budget
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,21 @@ def test_more_than_there_is_means_all_and_says_so(caplog):
 
 def test_nothing_can_be_drawn_from_nothing():
     assert draw_rows(0, name="s", weight=2.0) == draw_rows(0, name="s", num_examples=3) == []
+
+
+def test_a_token_budget_is_filled_and_never_exceeded():
+    lengths = [3, 5, 4, 8, 1, 9]
+    for seed in range(20):
+        taken = draw_within_budget(lengths, TokenBudget(15, seed), name="s")
+        assert taken == sorted(set(taken))
+        total = sum(lengths[place] for place in taken)
+        assert total <= 15 < total + 9
+    assert len({tuple(draw_within_budget(lengths, TokenBudget(15, seed), name="s")) for seed in range(20)}) > 5
+    assert draw_within_budget(lengths, TokenBudget(15, 1), name="s") == draw_within_budget(
+        lengths, TokenBudget(15, 1), name="s"
+    )
+
+
+def test_a_budget_larger_than_the_source_takes_everything_and_says_so(caplog):
+    assert draw_within_budget([3, 5], TokenBudget(9, 0), name="s") == [0, 1]
+    assert "9 tokens are wanted, all 8 are used" in caplog.text

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
+from transformers_llava.data.drawing import TokenBudget
 from transformers_llava.data.lock import compare_locks, count_tokens_of_sources, make_lock, read_lock, write_lock
+from transformers_llava.data.measuring import LengthReport
 from transformers_llava.data.mixture import MixtureConfig, build_mixture
 from transformers_llava.data.sources import SourceConfig
 
@@ -116,3 +120,30 @@ def test_what_is_no_lock_is_refused(tmp_path: Path, text, complaint):
         (tmp_path / "mixture.lock.json").write_text(text)
     with pytest.raises(ValueError, match=complaint):
         read_lock(tmp_path)
+
+
+def test_a_budget_that_nobody_drew_by_is_refused_and_one_that_was_is_recorded(folder: Path):
+    config = MixtureConfig([SourceConfig("a", str(folder / "a.json"), num_tokens=100)], seed=3)
+    assert config.token_budgets == {"a": TokenBudget(100, 3)}
+    report = build_mixture(config)[1]
+    with pytest.raises(ValueError, match=r"the sources \['a'\] have a token budget"):
+        make_lock(config, report)
+    lengths = LengthReport(9, "drop", num_examples=2, beyond_budget=Counter(a=1), rows_digest="x")
+    lock = make_lock(config, report, lengths=lengths)
+    assert (lock["sources"][0]["num_tokens"], lock["sources"][0]["num_beyond_budget"]) == (100, 1)
+    assert lock["lengths"]["num_examples"] == 2
+    other = make_lock(config, report, lengths=replace(lengths, num_examples=1, too_long="error"))
+    assert compare_locks(lock, other) == [
+        "too_long was drop and is error, of the examples as they are trained on",
+        "num_examples was 2 and is 1, of the examples as they are trained on",
+    ]
+    (difference,) = compare_locks(lock, make_lock(config, report, lengths=replace(lengths, rows_digest="y")))
+    assert "not the same ones" in difference
+
+
+def test_filters_are_locked_and_what_passes_them_is_compared(folder: Path):
+    before = lock_of(folder, filters={"has_image": True})
+    assert before["sources"][0]["filters"] == {"has_image": True}
+    assert before["sources"][0]["filtered"] == {"has_image": 1}
+    differences = compare_locks(before, lock_of(folder, filters={"has_image": False}))
+    assert "source 'a': 2 records do not pass the filter has_image, not 1" in differences

@@ -1,9 +1,10 @@
 """A data set to the part that fits: what is cut, what is left out and why, and that counting again is cheap."""
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from transformers_llava.data import measuring
+from transformers_llava.data.drawing import TokenBudget
 from transformers_llava.data.encoding import encode_example
 from transformers_llava.data.lengths import TokenCounter
 from transformers_llava.data.measuring import measure_examples
@@ -107,3 +108,17 @@ def test_counts_are_kept_under_content_template_and_policy(tiny_processor, datas
 def test_nothing_has_no_lengths(tiny_processor, dataset):
     measured = measure_examples(dataset.select([]), tiny_processor, max_length=5, num_proc=2)
     assert (measured.lengths, measured.report.longest) == ([], 0)
+
+
+def test_a_token_budget_limits_its_source_and_counts_what_it_leaves_out(tiny_processor, dataset):
+    other = dataset.map(lambda row: {"source": "t"}, features=dataset.features)
+    both = concatenate_datasets([dataset, other])
+    everything = measure_examples(both, tiny_processor)
+    budget = sum(length.num_tokens for length in everything.lengths[:4]) - 1
+    measured = measure_examples(both, tiny_processor, token_budgets={"s": TokenBudget(budget, 0)})
+    kept = {name: [r for r, source in enumerate(measured.dataset["source"]) if source == name] for name in "st"}
+    assert len(kept["t"]) == 4
+    assert 0 < len(kept["s"]) < 4
+    assert sum(measured.lengths[row].num_tokens for row in kept["s"]) <= budget
+    assert measured.report.beyond_budget == {"s": 4 - len(kept["s"])}
+    assert measured.report.rows_digest != everything.report.rows_digest

@@ -77,3 +77,21 @@ def test_a_file_that_is_no_mixture_is_refused(tmp_path: Path, text: str, complai
 def test_a_missing_file_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="does not exist"):
         read_mixture_file(tmp_path / "none.yaml")
+
+
+def test_relative_paths_of_a_packaged_mixture_start_at_the_data_root(monkeypatch):
+    assert read_mixture_file("demo").sources[0].path == "scenes/instructions.json"
+    assert read_mixture_file("demo", data_root="data").sources[0].path == "data/scenes/instructions.json"
+    monkeypatch.setenv("TRANSFORMERS_LLAVA_DATA", "elsewhere")
+    assert read_mixture_file("demo").sources[0].image_root == "elsewhere/scenes"
+
+
+def test_a_file_goes_before_a_packaged_mixture_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").write_text("[{name: mine, path: a.json}]")
+    assert [source.name for source in read_mixture_file("demo").sources] == ["mine"]
+
+
+def test_an_unknown_name_is_answered_with_the_packaged_ones():
+    with pytest.raises(ValueError, match=r"no packaged mixture has that name. Packaged are: demo, llava-v1.5-mix665k"):
+        read_mixture_file("mix665k")

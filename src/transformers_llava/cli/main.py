@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "the whole chain on this machine's CPU, in minutes",
     "train": "train one stage from a recipe",
     "convert": "convert a checkpoint: original, LoRA, projector, llava-hf; and to the built-in layout",
+    "data": "lock, verify and fetch the data of a mixture",
     "inspect": "look at data, templates and models",
     "recipes": "list, show and copy the packaged recipes",
     "env": "versions and hardware, for a bug report",

@@ -5,6 +5,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,34 @@ def draw_rows(
     return sorted(list(range(num_rows)) * copies + list(drawn))
 
 
+class TokenBudget(NamedTuple):
+    """At most so many tokens of a source, and the seed of the draw."""
+
+    num_tokens: int
+    seed: int
+
+
+def draw_within_budget(lengths: Sequence[int], budget: TokenBudget, *, name: str) -> list[int]:
+    """
+    Choose places, in ascending order, whose lengths add up to at most the budget.
+
+    Examples are taken in an order that name and seed decide, up to the first that does not fit any more: lengths
+    3, 5, 4 drawn as 5, 3, 4 within 9 give the 5 and the 3. Stopping there, rather than looking for a shorter one,
+    keeps short examples as frequent as they are.
+    """
+    order = list(range(len(lengths)))
+    random.Random(f"{name}/{budget.seed}").shuffle(order)
+    total = 0
+    taken: list[int] = []
+    for place in order:
+        total += lengths[place]
+        if total > budget.num_tokens:
+            return sorted(taken)
+        taken.append(place)
+    logger.warning("source %s: %d tokens are wanted, all %d are used.", name, budget.num_tokens, total)
+    return sorted(taken)
+
+
 def check_sampling(name: str, sampling: str) -> None:
     """Raises `ValueError` for a strategy that is none."""
     if sampling != "all":
@@ -72,4 +101,4 @@ def _parse(name: str, sampling: str, num_rows: int) -> tuple[str, int]:
     return match[1], math.ceil(float(match[2]) * num_rows / 100) if match[3] else int(match[2])
 
 
-__all__ = ["check_sampling", "draw_rows"]
+__all__ = ["TokenBudget", "check_sampling", "draw_rows", "draw_within_budget"]

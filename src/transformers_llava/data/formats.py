@@ -33,8 +33,9 @@ def to_example(
 
     `<image>` in a text is an image exactly where the record declares one: the markers of the human turns (LLaVA) or of
     string contents (chat messages) must be as many as its images. A record without images keeps `<image>` as text, and
-    so does every answer; but a LLaVA turn whose first or last line is the marker alone has lost its picture. In a LLaVA turn with one marker the image goes to the front and the text is stripped, as in
-    the original; several markers in one turn stay where they are (the original collapsed them into one).
+    so does every answer; but a LLaVA turn whose first or last line is the marker alone has lost its picture. In a
+    LLaVA turn with one marker the image goes to the front and the text is stripped, as in the original; several
+    markers in one turn stay where they are (the original collapsed them into one).
 
     Args:
         record (`dict`):

@@ -73,6 +73,17 @@ def resolve_image(name: str, image_root: Path | None) -> ImageReference:
     return {"bytes": None, "path": archive_reference(image_root, path) if in_archive else path}
 
 
+def path_in_root(reference: ImageReference, image_root: Path | None) -> str | None:
+    """The way from the image root to a picture, or the name of a member; `None` for bytes and what lies outside."""
+    path = reference["path"]
+    if reference["bytes"] is not None or path is None:
+        return None
+    if path.startswith(ARCHIVE_SCHEMES):
+        return path[6:].rpartition("::")[0]
+    root = "" if image_root is None else posixpath.normpath(image_root.as_posix()).rstrip("/") + "/"
+    return path[len(root) :] if path.startswith(root) else None
+
+
 def read_image_bytes(reference: ImageReference) -> bytes:
     """The encoded file behind a reference. Raises `RecordError("missing_image")` when there is none."""
     if reference["bytes"] is not None:
@@ -202,4 +213,4 @@ def _missing(where: str, error: Exception | None) -> RecordError:
     )
 
 
-__all__ = ["check_image", "image_size", "open_image", "read_image_bytes", "resolve_image"]
+__all__ = ["check_image", "image_size", "open_image", "path_in_root", "read_image_bytes", "resolve_image"]

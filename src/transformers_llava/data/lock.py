@@ -8,20 +8,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.data.measuring import LengthReport
 from transformers_llava.data.mixture import MixtureConfig
 from transformers_llava.data.reports import MixtureReport
+from transformers_llava.data.sources import AMOUNTS
 
 
 LOCK_NAME = "mixture.lock.json"
 
 _VERSION = 1
-_AMOUNTS = ("num_examples", "weight", "sampling", "seed")
-_STATED = ("licence", "licence_url", "provenance", "revision", "split", "format", "duplicate_ids")
+_AMOUNTS = (*AMOUNTS, "seed")
+_STATED = (
+    *("licence", "licence_url", "licence_revision", "provenance", "teacher", "teacher_terms"),
+    *("revision", "split", "format", "duplicate_ids"),
+)
 _COUNTED = ("num_read", "num_kept", "num_used", "num_repeated_ids", "num_images", "digest", "digest_covers")
 
 
 def make_lock(
-    config: MixtureConfig, report: MixtureReport, *, tokens_of_source: dict[str, int] | None = None
+    config: MixtureConfig,
+    report: MixtureReport,
+    *,
+    tokens_of_source: dict[str, int] | None = None,
+    lengths: LengthReport | None = None,
 ) -> dict[str, Any]:
     """
     Facts of a mixture as plain JSON types.
@@ -31,19 +40,39 @@ def make_lock(
             What `build_mixture` was given and has returned.
         tokens_of_source (`dict`, *optional*):
             Tokens per source name, for proportions in tokens; see `count_tokens_of_sources`.
+        lengths (`LengthReport`, *optional*):
+            What `measure_examples` has left out of the mixture; a mixture with token budgets needs it.
+
+    Raises:
+        `ValueError`: a source has a token budget and nothing has drawn by it.
     """
+    undrawn = sorted(set(config.token_budgets) - set(lengths.beyond_budget if lengths is not None else ()))
+    if undrawn:
+        raise ValueError(
+            f"the sources {undrawn} have a token budget (`num_tokens`), but the examples were not drawn by it, so the "
+            "lock would be wrong. Pass `token_budgets=config.token_budgets` to `measure_examples` and its report here."
+        )
     num_tokens = sum((tokens_of_source or {}).values())
     sources = []
     for source, counted in zip(config.sources, report.sources, strict=True):
         facts: dict[str, Any] = {"name": source.name}
         facts |= {name: value for name in _AMOUNTS + _STATED if (value := getattr(source, name)) is not None}
         facts |= {name: getattr(counted, name) for name in _COUNTED}
-        facts |= {"dropped": dict(sorted(counted.dropped.items())), "notes": dict(sorted(counted.notes.items()))}
+        facts |= {name: dict(sorted(getattr(counted, name).items())) for name in ("dropped", "filtered", "notes")}
+        if source.filters is not None:
+            facts["filters"] = source.filters.to_dict()
+        if lengths is not None and source.name in lengths.beyond_budget:
+            facts["num_beyond_budget"] = lengths.beyond_budget[source.name]
         facts["proportion"] = report.proportion(counted)
         if tokens_of_source is not None:
             facts["num_tokens"] = tokens_of_source.get(source.name, 0)
             facts["proportion_of_tokens"] = facts["num_tokens"] / num_tokens if num_tokens else 0.0
         sources.append(facts)
+    measured = {}
+    if lengths is not None:
+        facts_of_lengths = ("max_length", "too_long", "num_examples", "num_tokens", "num_truncated", "rows_digest")
+        measured["lengths"] = {name: getattr(lengths, name) for name in facts_of_lengths}
+        measured["lengths"]["dropped"] = dict(sorted(lengths.dropped.items()))
     return {
         "version": _VERSION,
         "seed": config.seed,
@@ -52,6 +81,7 @@ def make_lock(
         "digest": report.digest,
         "order_digest": report.order_digest,
         "sources": sources,
+        **measured,
     }
 
 
@@ -109,6 +139,7 @@ def compare_locks(recorded: dict[str, Any], current: dict[str, Any]) -> list[str
     for name in before:
         if name in after:
             differences += [f"source {name!r}: {what}" for what in _compare_sources(before[name], after[name])]
+    differences += _compare_lengths(recorded.get("lengths"), current.get("lengths"))
     if not differences and recorded["order_digest"] != current["order_digest"]:
         differences.append(
             "the content is the same, but the rows stand in another order, so training would see them in another "
@@ -119,19 +150,37 @@ def compare_locks(recorded: dict[str, Any], current: dict[str, Any]) -> list[str
 
 def _compare_sources(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     differences = []
-    for name in ("num_read", "num_kept", "num_used", "num_images", *_AMOUNTS, *_STATED):
+    counts = ("num_read", "num_kept", "num_used", "num_images", "num_beyond_budget")
+    for name in (*counts, *_AMOUNTS, "filters", *_STATED):
         if before.get(name) != after.get(name):
             differences.append(f"{name} was {before.get(name)} and is {after.get(name)}")
-    for reason in sorted({*before["dropped"], *after["dropped"]}):
-        was, now = before["dropped"].get(reason, 0), after["dropped"].get(reason, 0)
-        if was != now:
-            differences.append(f"{now} records are dropped as {reason}, not {was}")
+    for what, words in (("dropped", "are dropped as"), ("filtered", "do not pass the filter")):
+        was_of, now_of = before.get(what, {}), after.get(what, {})
+        for reason in sorted({*was_of, *now_of}):
+            was, now = was_of.get(reason, 0), now_of.get(reason, 0)
+            if was != now:
+                differences.append(f"{now} records {words} {reason}, not {was}")
     if before["digest_covers"] != after["digest_covers"]:
         differences.append(f"the digest covered {before['digest_covers']} and covers {after['digest_covers']}")
     elif before["digest"] != after["digest"]:
         differences.append(
             f"its {before['digest_covers']} are not what they were ({_short(before)} -> {_short(after)})"
         )
+    return differences
+
+
+def _compare_lengths(before: dict[str, Any] | None, after: dict[str, Any] | None) -> list[str]:
+    """Nothing where one of the two was not measured: content and order can still be compared."""
+    if before is None or after is None:
+        return []
+    names = ("max_length", "too_long", "num_examples", "num_tokens", "num_truncated", "dropped")
+    differences = [
+        f"{name} was {before[name]} and is {after[name]}, of the examples as they are trained on"
+        for name in names
+        if before[name] != after[name]
+    ]
+    if not differences and before["rows_digest"] != after["rows_digest"]:
+        differences.append("as many examples are trained on, but not the same ones (other tokenizer, or other seed)")
     return differences
 
 

@@ -1,8 +1,9 @@
 """A data set to the part of it that fits `max_length`, with the length of each example and a count of the rest."""
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_all_start_methods, get_context
@@ -15,6 +16,7 @@ import pyarrow.parquet
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from transformers_llava.data.drawing import TokenBudget, draw_within_budget
 from transformers_llava.data.lengths import ExampleLength, LengthPolicy, TokenCounter
 from transformers_llava.data.parsing import default_cache_dir
 from transformers_llava.data.schema import RecordError
@@ -37,10 +39,12 @@ class LengthReport:
     num_over_long: int = 0  # longer than max_length: cut, dropped or refused
     num_truncated: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # reason -> number of examples
+    beyond_budget: Counter[str] = field(default_factory=Counter)  # source -> examples that its token budget left out
+    rows_digest: str = ""  # which rows were kept, in their order
     examples: dict[str, list[str]] = field(default_factory=dict)  # reason -> the first few messages
 
     def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "dropped": dict(self.dropped)}
+        return {**vars(self), "dropped": dict(self.dropped), "beyond_budget": dict(self.beyond_budget)}
 
 
 @dataclass
@@ -61,6 +65,7 @@ def measure_examples(
     template: str | None = None,
     strict: bool = False,
     num_proc: int | None = None,
+    token_budgets: Mapping[str, TokenBudget] | None = None,
     cache_key: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> MeasuredExamples:
@@ -83,6 +88,8 @@ def measure_examples(
             Raise the first error instead of counting it.
         num_proc (`int`, *optional*, defaults to 1):
             Processes that count. The result does not depend on it.
+        token_budgets (`Mapping`, *optional*):
+            Most tokens per source, `MixtureConfig.token_budgets`.
         cache_key (`str`, *optional*):
             Word for the content of the data set in its order, `MixtureReport.content_key()`. With it, counts are kept
             for the next time.
@@ -103,7 +110,7 @@ def measure_examples(
     if table is None:
         table = _measure(dataset, counter, num_proc)
         _write(file, table)
-    return _select(dataset, table, counter, strict=strict)
+    return _select(dataset, table, counter, token_budgets or {}, strict=strict)
 
 
 _COLUMNS = pyarrow.schema(
@@ -162,7 +169,14 @@ def _task(dataset: Dataset, counter: TokenCounter) -> Callable[[int], pyarrow.Ta
     return measure
 
 
-def _select(dataset: Dataset, table: pyarrow.Table, counter: TokenCounter, *, strict: bool) -> MeasuredExamples:
+def _select(
+    dataset: Dataset,
+    table: pyarrow.Table,
+    counter: TokenCounter,
+    token_budgets: Mapping[str, TokenBudget],
+    *,
+    strict: bool,
+) -> MeasuredExamples:
     limit = counter.max_length
     num_tokens = table.column("num_tokens").to_numpy()
     has_image = table.column("has_image").to_numpy(zero_copy_only=False)
@@ -177,7 +191,11 @@ def _select(dataset: Dataset, table: pyarrow.Table, counter: TokenCounter, *, st
         if len(first) < _EXAMPLES_PER_REASON:
             first.append(str(_error(dataset, row, reason, message)))
     is_over_long = np.zeros(len(num_tokens), dtype=bool) if limit is None else num_tokens > limit
-    lengths = num_tokens[is_good] if limit is None else np.minimum(num_tokens[is_good], limit)
+    kept_tokens = num_tokens if limit is None else np.minimum(num_tokens, limit)
+    if token_budgets:
+        is_good = _within_budgets(dataset, kept_tokens, is_good, token_budgets, report)
+    lengths = kept_tokens[is_good]
+    report.rows_digest = f"sha256:{hashlib.sha256(np.flatnonzero(is_good).astype('<i8').tobytes()).hexdigest()}"
     report.num_examples = int(is_good.sum())
     report.num_tokens = int(lengths.sum())
     report.num_with_image = int(has_image[is_good].sum())
@@ -189,6 +207,25 @@ def _select(dataset: Dataset, table: pyarrow.Table, counter: TokenCounter, *, st
         [ExampleLength(*pair) for pair in zip(lengths.tolist(), has_image[is_good].tolist())],
         report,
     )
+
+
+def _within_budgets(
+    dataset: Dataset,
+    num_tokens: np.ndarray,
+    is_good: np.ndarray,
+    token_budgets: Mapping[str, TokenBudget],
+    report: LengthReport,
+) -> np.ndarray:
+    """`is_good` without the examples for which the budget of their source does not suffice."""
+    sources = np.array(dataset["source"][:])
+    kept = is_good.copy()
+    for name, budget in token_budgets.items():
+        rows = np.flatnonzero(is_good & (sources == name))
+        taken = draw_within_budget(num_tokens[rows].tolist(), budget, name=name)
+        kept[rows] = False
+        kept[rows[taken]] = True
+        report.beyond_budget[name] = len(rows) - len(taken)
+    return kept
 
 
 def _error(dataset: Dataset, row: int, reason: str, message: str) -> RecordError:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from transformers_llava.data.drawing import TokenBudget
 from transformers_llava.data.reports import MixtureReport, SourceReport
 from transformers_llava.data.sources import RowOrder, SourceConfig, load_source_with_digests
 
@@ -38,6 +39,15 @@ class MixtureConfig:
             raise ValueError(f"the mixture names {repeated} more than once. Reports need one name per source.")
         if self.row_order not in ("file", "content"):
             raise ValueError(f"row_order must be 'file' or 'content', not {self.row_order!r}.")
+
+    @property
+    def token_budgets(self) -> dict[str, TokenBudget]:
+        """Per source that has one; `measure_examples`, which knows the tokens, draws by it."""
+        return {
+            source.name: TokenBudget(source.num_tokens, self.seed if source.seed is None else source.seed)
+            for source in self.sources
+            if source.num_tokens is not None
+        }
 
 
 def build_mixture(

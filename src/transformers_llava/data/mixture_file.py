@@ -1,5 +1,6 @@
 """A YAML file to a MixtureConfig: our own mixture files, and LLaVA-NeXT's lists of `json_path`."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,27 @@ from transformers_llava.data.mixture import MixtureConfig
 from transformers_llava.data.reading import HUB_SCHEME
 
 
-def read_mixture_file(path: str | Path, *, image_root: str | None = None, seed: int | None = None) -> MixtureConfig:
+_PACKAGED = Path(__file__).parent.parent / "mixtures"
+_DATA_ROOT = "TRANSFORMERS_LLAVA_DATA"
+
+
+def list_mixtures() -> list[str]:
+    """Names of the packaged mixtures; each can stand wherever the file of a mixture can."""
+    return sorted(path.stem for path in _PACKAGED.glob("*.yaml"))
+
+
+def default_data_root() -> Path:
+    """Where relative paths of a packaged mixture start: `TRANSFORMERS_LLAVA_DATA`, else the current folder."""
+    return Path(os.environ.get(_DATA_ROOT) or ".")
+
+
+def read_mixture_file(
+    path: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    image_root: str | None = None,
+    seed: int | None = None,
+) -> MixtureConfig:
     """
     Read a mixture.
 
@@ -29,7 +50,9 @@ def read_mixture_file(path: str | Path, *, image_root: str | None = None, seed: 
 
     Args:
         path (`str` or `Path`):
-            The file.
+            The file, or the name of a packaged mixture; see `list_mixtures`.
+        data_root (`str` or `Path`, *optional*):
+            Where relative paths start. Default: the folder of the file; for a packaged mixture `default_data_root`.
         image_root (`str`, *optional*):
             For sources that name none (LLaVA-NeXT's files never do).
         seed (`int`, *optional*):
@@ -38,9 +61,7 @@ def read_mixture_file(path: str | Path, *, image_root: str | None = None, seed: 
     Raises:
         `ValueError`: the file is missing, no YAML, or not a mixture; with its name and the field.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"the mixture file {str(path)!r} does not exist. Correct the path.")
+    path, root = _find(path, data_root)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -57,22 +78,36 @@ def read_mixture_file(path: str | Path, *, image_root: str | None = None, seed: 
             f"the mixture file {str(path)!r} has the unknown fields {sorted(map(str, unknown))}. Known are "
             "sources, seed and row_order."
         )
-    sources: list[Any] = [_located(source, path, image_root) for source in values["sources"]]
+    sources: list[Any] = [_located(source, path, root, image_root) for source in values["sources"]]
     try:
         return MixtureConfig(sources, seed=values.get("seed", seed or 0), row_order=values.get("row_order", "file"))
     except ValueError as error:
         raise ValueError(f"the mixture file {str(path)!r}: {error}") from error
 
 
-def _located(source: Any, file: Path, image_root: str | None) -> dict[str, Any]:
-    """Relative paths start at the mixture file, wherever the program was started."""
+def _find(path: str | Path, data_root: str | Path | None) -> tuple[Path, Path]:
+    """The file, and where its relative paths start. A file goes before a packaged mixture of the same name."""
+    file, name = Path(path), str(path)
+    if file.is_file():
+        return file, file.parent if data_root is None else Path(data_root)
+    packaged = _PACKAGED / f"{name}.yaml"
+    if name in list_mixtures():
+        return packaged, default_data_root() if data_root is None else Path(data_root)
+    raise ValueError(
+        f"the mixture file {name!r} does not exist, and no packaged mixture has that name. Packaged are: "
+        f"{', '.join(list_mixtures())}."
+    )
+
+
+def _located(source: Any, file: Path, root: Path, image_root: str | None) -> dict[str, Any]:
+    """Relative paths start at the mixture file (or the data root), wherever the program was started."""
     if not isinstance(source, dict):
         raise ValueError(f"the mixture file {str(file)!r} has a source that is {source!r}, not a block of fields.")
     located = {"image_root": image_root, **source} if image_root is not None else dict(source)
     for name in ("path", "image_root"):
         value = located.get(name)
         if isinstance(value, str) and value and not value.startswith(HUB_SCHEME):
-            located[name] = str(file.parent / value)
+            located[name] = str(root / value)
     return located
 
 
@@ -100,4 +135,4 @@ def _from_llava_next(values: dict[str, Any], file: Path) -> dict[str, Any]:
     return {"sources": sources}
 
 
-__all__ = ["read_mixture_file"]
+__all__ = ["default_data_root", "list_mixtures", "read_mixture_file"]

@@ -18,6 +18,7 @@ from datasets import config as datasets_config
 from datasets.arrow_writer import ArrowWriter
 from tqdm.auto import tqdm
 
+from transformers_llava.data.filtering import RecordFilter
 from transformers_llava.data.formats import RecordFormat, to_example_with_notes
 from transformers_llava.data.reading import RawRecord, content_key, read_records
 from transformers_llava.data.reports import SourceReport
@@ -25,7 +26,7 @@ from transformers_llava.data.schema import EXAMPLE_FEATURES, Example, ImageRefer
 
 
 # The code that decides what a file is parsed into: with other code, what was kept is not taken again.
-_PARSERS = ("archives.py", "formats.py", "images.py", "parsing.py", "reading.py", "schema.py")
+_PARSERS = ("archives.py", "filtering.py", "formats.py", "images.py", "parsing.py", "reading.py", "schema.py")
 
 
 @lru_cache
@@ -45,6 +46,7 @@ class ParseRequest:
     drop_duplicate_ids: bool = False
     revision: str | None = None
     split: str = "train"
+    filters: RecordFilter | None = None
 
     def key(self) -> str:
         """Name of the cache folder: changes when the content of the file or any argument does."""
@@ -55,6 +57,7 @@ class ParseRequest:
             str(self.image_root),
             self.format,
             str(self.drop_duplicate_ids),
+            str(self.filters),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -173,6 +176,10 @@ class _Writer:
             if self.strict:
                 raise
             self.report.reject(error, raw.position, row=self.report.num_read)
+            return None
+        unmet = request.filters and request.filters.unmet(example, request.image_root)
+        if unmet:
+            self.report.filtered[unmet] += 1
             return None
         self.report.notes.update(notes)
         return example

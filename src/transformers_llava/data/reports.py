@@ -9,6 +9,7 @@ from transformers_llava.data.schema import RecordError
 
 
 _EXAMPLES_PER_REASON = 5
+_COUNTERS = ("dropped", "filtered", "notes", "folders")
 
 
 @dataclass
@@ -27,13 +28,18 @@ class Rejection:
 
 @dataclass
 class SourceReport:
-    """What became of the records of one source. `num_read == num_kept + sum(dropped.values())`, always."""
+    """
+    What became of the records of one source.
+
+    Contract: `num_read == num_kept + dropped.total() + filtered.total()`.
+    """
 
     name: str
     num_read: int = 0
     num_kept: int = 0  # good records
     num_used: int = 0  # rows in the data set, after `num_examples`, `weight` or `sampling`
     dropped: Counter[str] = field(default_factory=Counter)  # reason -> number of records
+    filtered: Counter[str] = field(default_factory=Counter)  # condition that was not met -> number of records
     examples: dict[str, list[Rejection]] = field(default_factory=dict)  # reason -> the first few of them
     notes: Counter[str] = field(default_factory=Counter)  # what was changed in records that were kept
     num_repeated_ids: int = 0  # records, kept or not, whose id had occurred before
@@ -43,6 +49,7 @@ class SourceReport:
     licence: str | None = None
     licence_url: str | None = None
     provenance: str | None = None
+    folders: Counter[str] = field(default_factory=Counter)  # records per image folder, where these were published
 
     def reject(self, error: RecordError, position: str, *, row: int) -> None:
         self.dropped[error.reason] += 1
@@ -55,14 +62,14 @@ class SourceReport:
         return min((first[0] for first in self.examples.values()), key=lambda rejection: rejection.row)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "dropped": dict(self.dropped), "notes": dict(self.notes)}
+        return {**asdict(self), **{name: dict(getattr(self, name)) for name in _COUNTERS}}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SourceReport":
         examples = {
             reason: [Rejection(**rejection) for rejection in first] for reason, first in values["examples"].items()
         }
-        counters = {"dropped": Counter(values["dropped"]), "notes": Counter(values["notes"])}
+        counters = {name: Counter(values[name]) for name in _COUNTERS}
         return cls(**{**values, **counters, "examples": examples})
 
 
@@ -131,6 +138,10 @@ class MixtureReport:
                 for source in self.sources
                 for reason, count in sorted(source.dropped.items())
             ]
+        filtered = [(s, name, count) for s in self.sources for name, count in sorted(s.filtered.items())]
+        if filtered:
+            lines += ["", "Not wanted:", "", "| source | filter | records |", "|---|---|---:|"]
+            lines += [f"| {_cell(source.name)} | {name} | {count:,} |" for source, name, count in filtered]
         return "\n".join(lines) + "\n"
 
 

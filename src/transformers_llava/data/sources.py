@@ -13,8 +13,10 @@ from datasets import Dataset
 
 from transformers_llava.data.archives import is_archive
 from transformers_llava.data.drawing import check_sampling, draw_rows
+from transformers_llava.data.filtering import RecordFilter
 from transformers_llava.data.formats import RecordFormat
 from transformers_llava.data.parsing import ParsedSource, ParseRequest, parse_source
+from transformers_llava.data.provenance import Download, SourcePart, count_by_folder
 from transformers_llava.data.reading import HUB_SCHEME
 from transformers_llava.data.reports import SourceReport
 from transformers_llava.data.verification import ImageVerdict, VerificationLevel, check_level, verify_images
@@ -23,6 +25,7 @@ from transformers_llava.data.verification import ImageVerdict, VerificationLevel
 logger = logging.getLogger(__name__)
 
 RowOrder = Literal["file", "content"]
+AMOUNTS = ("num_examples", "weight", "num_tokens", "sampling")  # how much of a source: at most one of them
 
 
 @dataclass
@@ -42,6 +45,10 @@ class SourceConfig:
     weight: float | None = field(
         default=None, metadata={"help": "Use this multiple of the examples: 0.5 draws half, 2 takes each twice."}
     )
+    num_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Token budget: use examples, drawn with `seed`, until the next would exceed it."},
+    )
     sampling: str | None = field(
         default=None,
         metadata={"help": "LLaVA-NeXT's strategy: all, first:N, end:N or random:N; N may be a percentage."},
@@ -59,19 +66,33 @@ class SourceConfig:
             "id of a picture for several records) or drop."
         },
     )
+    filters: RecordFilter | None = field(
+        default=None, metadata={"help": "What records must be like: " + ", ".join(RecordFilter.__dataclass_fields__)}
+    )
     licence: str | None = field(default=None, metadata={"help": "Licence of the source, for reports and the card."})
     licence_url: str | None = field(default=None, metadata={"help": "Where the licence is stated."})
-    provenance: str | None = field(default=None, metadata={"help": "Who wrote the answers: people, or which model."})
+    licence_revision: str | None = field(default=None, metadata={"help": "Commit at which it was stated so."})
+    provenance: str | None = field(default=None, metadata={"help": "Who wrote the answers: human, or model."})
+    teacher: str | None = field(default=None, metadata={"help": "Model that wrote the answers, where one did."})
+    teacher_terms: str | None = field(default=None, metadata={"help": "Terms of that model's outputs."})
+    parts: list[SourcePart] = field(
+        default_factory=list,
+        metadata={"help": "Published data sets inside the file, with their counts; `llava data verify` compares."},
+    )
+    downloads: list[Download] = field(
+        default_factory=list, metadata={"help": "What to fetch from where; `llava data download-plan` prints it."}
+    )
 
     def __post_init__(self) -> None:
         if not self.name or not self.path:
             raise ValueError(f"a source needs a name and a path, but has name={self.name!r}, path={self.path!r}.")
-        amounts = {"num_examples": self.num_examples, "weight": self.weight, "sampling": self.sampling}
-        given = [amount for amount, value in amounts.items() if value is not None]
+        given = [name for name in AMOUNTS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"source {self.name!r} has {' and '.join(given)}. Say only once how much of it to use.")
         if self.num_examples is not None and self.num_examples < 1:
             raise ValueError(f"source {self.name!r} has num_examples={self.num_examples}; use at least 1.")
+        if self.num_tokens is not None and self.num_tokens < 1:
+            raise ValueError(f"source {self.name!r} has num_tokens={self.num_tokens}; use at least 1.")
         if self.weight is not None and not (self.weight > 0 and math.isfinite(self.weight)):
             raise ValueError(f"source {self.name!r} has weight={self.weight}. A weight is a positive number.")
         if self.sampling is not None:
@@ -79,6 +100,10 @@ class SourceConfig:
         if self.duplicate_ids not in ("keep", "drop"):
             raise ValueError(f"source {self.name!r} has duplicate_ids={self.duplicate_ids!r}. Use 'keep' or 'drop'.")
         check_level(self.verify_images)
+        if self.filters is not None and not isinstance(self.filters, RecordFilter):
+            self.filters = RecordFilter.from_dict(self.filters, self.name)
+        self.parts = [p if isinstance(p, SourcePart) else SourcePart.from_dict(p, self.name) for p in self.parts]
+        self.downloads = [d if isinstance(d, Download) else Download.from_dict(d, self.name) for d in self.downloads]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SourceConfig":
@@ -144,11 +169,14 @@ def load_source_with_digests(
         drop_duplicate_ids=config.duplicate_ids == "drop",
         revision=config.revision,
         split=config.split,
+        filters=config.filters,
     )
     parsed = parse_source(request, strict=strict, cache_dir=cache_dir)
     verdicts = verify_images(parsed, level=config.verify_images, num_proc=num_proc)
     report = parsed.report
     report.licence, report.licence_url, report.provenance = config.licence, config.licence_url, config.provenance
+    if config.parts:
+        report.folders = count_by_folder(parsed, request.image_root)
     kept = _usable_rows(parsed, verdicts, strict=strict)
     digests = _content_digests(parsed, verdicts, kept)
     if row_order == "content":
@@ -216,4 +244,4 @@ def _content_digests(parsed: ParsedSource, verdicts: list[ImageVerdict], kept: l
     return np.frombuffer(bytes(joined), dtype=np.uint8).reshape(-1, 32)
 
 
-__all__ = ["LoadedSource", "RowOrder", "SourceConfig", "load_source", "load_source_with_digests"]
+__all__ = ["AMOUNTS", "LoadedSource", "RowOrder", "SourceConfig", "load_source", "load_source_with_digests"]

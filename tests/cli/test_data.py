@@ -1,0 +1,88 @@
+"""`llava data` on tiny files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from transformers_llava.cli import main as cli
+
+
+@pytest.fixture(autouse=True)
+def mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRANSFORMERS_LLAVA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        tiny.make_image(seed=number).save(tmp_path / f"{number}.png")
+    turns = [{"from": "human", "value": "<image>\nQ"}, {"from": "gpt", "value": "A"}]
+    for name in "ab":
+        records = [{"id": f"{name}{n}", "image": f"{n}.png", "conversations": turns} for n in range(2)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(records))
+    text = "sources: [{name: a, path: a.json, licence: MIT}, {name: b, path: b.json, image_root: .}]"
+    (tmp_path / "mine.yaml").write_text(text)
+    return tmp_path / "mine.yaml"
+
+
+def run(capsys: pytest.CaptureFixture, *argv: str, status: int = 0) -> str:
+    assert cli.main(["data", *argv]) == status
+    captured = capsys.readouterr()
+    return captured.err if status == 2 else captured.out
+
+
+def test_what_was_locked_is_verified(capsys: pytest.CaptureFixture) -> None:
+    assert "| a | 2 | 2 | 2 | 50.0% | 2 | MIT |" in run(capsys, "lock", "mine.yaml")
+    assert "4 examples, as locked: the same examples in the same order (sha256:" in run(
+        capsys, "verify", "mine.yaml", "mixture.lock.json"
+    )
+
+
+def test_verify_says_which_source_changed_and_how(capsys: pytest.CaptureFixture, mixture: Path) -> None:
+    run(capsys, "lock", "mine.yaml")
+    mixture.with_name("b.json").write_text(mixture.with_name("b.json").read_text().replace('"A"', '"B"'))
+    out = run(capsys, "verify", "mine.yaml", "mixture.lock.json", status=1)
+    assert out.startswith("source 'b': its messages and image bytes are not what they were (")
+    assert len(out.splitlines()) == 1
+
+
+def test_without_a_lock_missing_pictures_are_told(capsys: pytest.CaptureFixture, mixture: Path) -> None:
+    assert "4 examples, complete (sha256:" in run(capsys, "verify", "mine.yaml")
+    mixture.with_name("1.png").unlink()
+    out = run(capsys, "verify", "mine.yaml", status=1)
+    assert "source 'a': 1 records are dropped as missing_image, for example a/a1: " in out
+
+
+def test_published_counts_are_compared(capsys: pytest.CaptureFixture, mixture: Path) -> None:
+    part = "{name: p, num_examples: 3, image_folder: coco}"
+    mixture.write_text(f"sources: [{{name: a, path: a.json, parts: [{part}]}}]")
+    out = run(capsys, "verify", "mine.yaml", status=1)
+    assert "source 'a' has 2 records; 3 were published" in out
+    assert "source 'a' has 0 records with pictures in 'coco'; 3 were published" in out
+
+
+def test_a_token_budget_needs_a_tokenizer(capsys: pytest.CaptureFixture, mixture: Path) -> None:
+    mixture.write_text("sources: [{name: a, path: a.json, num_tokens: 50}]")
+    assert "Name the checkpoint with --model" in run(capsys, "lock", "mine.yaml", status=2)
+    config = tiny.make_config()
+    config.save_pretrained("checkpoint")
+    tiny.make_processor(config).save_pretrained("checkpoint")
+    run(capsys, "lock", "mine.yaml", "--model", "checkpoint", "--max_length", "64")
+    lock = json.loads(Path("mixture.lock.json").read_text())
+    assert 0 < lock["sources"][0]["num_tokens"] <= 50
+    assert lock["sources"][0]["num_beyond_budget"] == 2 - lock["lengths"]["num_examples"]
+    assert lock["lengths"]["max_length"] == 64
+
+
+def test_the_download_plan_says_what_is_here(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "llava_v1_5_mix665k.json").write_text("[]")
+    out = run(capsys, "download-plan", "llava-v1.5-mix665k", "--data_root", str(tmp_path))
+    assert f"[here   ] {tmp_path / 'llava_v1_5_mix665k.json'}: records, about 1 GB" in out
+    assert f"[missing] {tmp_path / 'coco/train2017'}: COCO train2017, about 18 GB" in out
+    assert "157,712 LLaVA-Instruct: CC-BY-4.0" in out
+    assert "llava-v1.5-mix665k" in run(capsys, "ls")
+    assert "b.json: here" in run(capsys, "download-plan", "mine.yaml")
+
+
+def test_an_unknown_mixture_and_a_missing_lock_are_refused(capsys: pytest.CaptureFixture) -> None:
+    assert "Packaged are: demo" in run(capsys, "lock", "yours", status=2)
+    assert "there is no lock at" in run(capsys, "verify", "mine.yaml", "nowhere.json", status=2)
