@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train one stage from a recipe",
     "convert": "convert a checkpoint: original, LoRA, projector, llava-hf; and to the built-in layout",
     "data": "lock, verify and fetch the data of a mixture",
+    "serve": "answer over HTTP, as OpenAI's API does",
     "inspect": "look at data, templates and models",
     "recipes": "list, show and copy the packaged recipes",
     "env": "versions and hardware, for a bug report",
