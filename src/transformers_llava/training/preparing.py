@@ -75,10 +75,11 @@ def prepare_data(recipe: Recipe, processor: OpenLlavaProcessor | None = None) ->
         max_length=data.max_length,
         strict=data.strict,
         num_proc=data.data_num_proc,
+        token_budgets=config.token_budgets,
         cache_key=mixture.content_key(),
     )
     tokens = count_tokens_of_sources(measured.dataset["source"], [length.num_tokens for length in measured.lengths])
-    lock = make_lock(config, mixture, tokens_of_source=tokens)
+    lock = make_lock(config, mixture, tokens_of_source=tokens, lengths=measured.report)
     return PreparedData(measured.dataset, measured.lengths, processor, mixture, measured.report, lock)
 
 
