@@ -12,8 +12,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 _CACHE = tempfile.TemporaryDirectory()  # of parsed sources and token counts: tests start without and leave none
 os.environ["TRANSFORMERS_LLAVA_CACHE"] = _CACHE.name
 
-from tiny import make_model, make_processor
-from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
+from tiny import make_model, make_processor  # noqa: E402
+from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor  # noqa: E402
 
 
 @pytest.fixture
