@@ -37,8 +37,14 @@ def test_data_is_shown_as_a_run_would_read_it(checkpoint: Path, tmp_path: Path, 
     assert cli.main(["inspect", "data", "--config", "tiny/2_instruct", *fields]) == 0
     out = capsys.readouterr().out
     assert "| mine | missing_image | 1 | mine/1 |" in out
+    assert "mine: 1 missing_image\n    record 1: record 'mine/1': the image '" in out
     assert "--- mine/0" in out
     assert "\x1b[32m" in out  # something is supervised, in green
+    pytest.importorskip("matplotlib")
+    plot = str(tmp_path / "h.png")
+    assert cli.main(["inspect", "data", "--config", "tiny/2_instruct", *fields, "--show", "0", "--plot", plot]) == 0
+    assert Path(plot).read_bytes().startswith(b"\x89PNG")
+    assert "--- mine/0" not in capsys.readouterr().out
     assert cli.main(["inspect", "data", "--config", "tiny/2_instruct", *fields, "--strict"]) == 2
     assert "mine/1" in capsys.readouterr().err
 

@@ -17,6 +17,7 @@ def add_parser(subparsers: Any) -> None:
     )
     data.add_argument("--config", required=True, metavar="NAME|FILE", help="packaged recipe or YAML file")
     data.add_argument("--show", type=int, default=3, metavar="N", help="examples to print (default: 3)")
+    data.add_argument("--plot", metavar="FILE.png", help="histograms of lengths and picture sizes; needs matplotlib")
     data.set_defaults(run=_data, takes_fields=True)
     template = subjects.add_parser("template", help="a chat template, and what it makes of a conversation")
     template.add_argument("name", metavar="NAME", help="such as vicuna_v1")
@@ -29,7 +30,13 @@ def add_parser(subparsers: Any) -> None:
 def _data(args: argparse.Namespace) -> None:
     from transformers_llava.cli.packaged import recipe_path
     from transformers_llava.data.encoding import encode_example
-    from transformers_llava.data.inspection import render_example
+    from transformers_llava.data.inspection import (
+        describe_rejections,
+        image_sizes,
+        plot_histograms,
+        render_example,
+        rows_to_show,
+    )
     from transformers_llava.data.schema import RecordError
     from transformers_llava.training.configs import RecipeError
     from transformers_llava.training.preparing import prepare_data
@@ -41,9 +48,20 @@ def _data(args: argparse.Namespace) -> None:
     except (RecipeError, RecordError) as error:
         raise CommandError(str(error)) from error
     print(prepared.mixture.to_markdown())
+    print("\n".join(describe_rejections(prepared.mixture)))
     for name, value in prepared.report.to_dict().items():
         print(f"{name}: {value}")
-    for example in prepared.dataset.select(range(min(args.show, len(prepared.dataset)))):
+    if args.plot is not None:
+        sizes = image_sizes(prepared.dataset)
+        values: dict[str, list[float]] = {"tokens per example": [length.num_tokens for length in prepared.lengths]}
+        if sizes:
+            values |= {"width of pictures": [w for w, _ in sizes], "height of pictures": [h for _, h in sizes]}
+        try:
+            plot_histograms(values, args.plot)
+        except (ValueError, OSError) as error:
+            raise CommandError(str(error)) from error
+        print(f"histograms written to {args.plot}")
+    for example in prepared.dataset.select(rows_to_show(prepared.dataset["source"], args.show)):
         encoded = encode_example(example, prepared.processor, max_length=recipe.data.max_length)
         print(f"\n--- {example['source']}/{example['id']}, {len(encoded.input_ids)} tokens")
         print(render_example(encoded, prepared.processor))
