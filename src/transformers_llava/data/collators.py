@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from transformers_llava.data.encoding import TooLongPolicy, encode_example
+from transformers_llava.data.encoding import SeveralImages, TooLongPolicy, encode_example
 from transformers_llava.data.schema import IGNORE_INDEX, EncodedExample, Example
 
 
@@ -25,6 +25,9 @@ class PaddedCollator:
             Chat template instead of the processor's own.
         too_long (`str`, *optional*, defaults to `"truncate_text"`):
             See `encode_example`.
+        several_images (`str`, *optional*, defaults to `"tiles"`):
+            See `encode_example`. A batch must not mix one-tile pictures with tiled ones: the model could not tell
+            which is which.
         always_image (`bool`, *optional*, defaults to `False`):
             Append a row without any label that only holds a black picture when no example has one, so that the tower
             and the projector take part in every step on every rank.
@@ -37,12 +40,14 @@ class PaddedCollator:
         *,
         template: str | None = None,
         too_long: TooLongPolicy = "truncate_text",
+        several_images: SeveralImages = "tiles",
         always_image: bool = False,
     ) -> None:
         self.processor = processor
         self.max_length = max_length
         self.template = template
         self.too_long: TooLongPolicy = too_long
+        self.several_images: SeveralImages = several_images
         self.always_image = always_image
 
     def __call__(self, examples: list[Example]) -> dict[str, torch.Tensor]:
@@ -76,7 +81,7 @@ class PackedCollator:
     Five numbers: documents of 3 and 2 tokens give position_ids [0, 1, 2, 0, 1] and cu_seq_lens [0, 3, 5].
 
     Args:
-        processor, max_length, template, too_long: as for `PaddedCollator`.
+        processor, max_length, template, too_long, several_images: as for `PaddedCollator`.
     """
 
     def __init__(
@@ -86,11 +91,13 @@ class PackedCollator:
         *,
         template: str | None = None,
         too_long: TooLongPolicy = "truncate_text",
+        several_images: SeveralImages = "tiles",
     ) -> None:
         self.processor = processor
         self.max_length = max_length
         self.template = template
         self.too_long: TooLongPolicy = too_long
+        self.several_images: SeveralImages = several_images
 
     def __call__(self, examples: list[Example]) -> dict[str, torch.Tensor | int]:
         encoded = _encode(self, examples)
@@ -129,6 +136,7 @@ def image_only_document(processor: Any) -> EncodedExample:
 
 def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) -> list[EncodedExample]:
     assert examples, "a batch needs at least one example"
+    _check_unmixed(collator, examples)
     return [
         encode_example(
             example,
@@ -136,9 +144,22 @@ def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) 
             max_length=collator.max_length,
             template=collator.template,
             too_long=collator.too_long,
+            several_images=collator.several_images,
         )
         for example in examples
     ]
+
+
+def _check_unmixed(collator: PaddedCollator | PackedCollator, examples: list[Example]) -> None:
+    if collator.several_images == "tiles" or not collator.processor.tiling_rule().is_tiled:
+        return
+    counts = {min(len(example["images"]), 2): f"{example['source']}/{example['id']}" for example in examples}
+    if 1 in counts and 2 in counts:
+        raise ValueError(
+            f"one batch holds '{counts[1]}' with one picture, which is cut into tiles, and '{counts[2]}' with several, which "
+            "are one tile each; the model could not tell which tile belongs to which picture. Batch them apart, "
+            "or use several_images='tiles'."
+        )
 
 
 def _pixels(encoded: list[EncodedExample]) -> dict[str, torch.Tensor]:

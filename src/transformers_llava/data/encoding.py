@@ -17,6 +17,7 @@ from transformers_llava.data.schema import IGNORE_INDEX, EncodedExample, Example
 
 
 TooLongPolicy = Literal["error", "truncate_text"]
+SeveralImages = Literal["tiles", "one_tile"]
 
 
 def encode_example(
@@ -26,6 +27,7 @@ def encode_example(
     max_length: int | None = None,
     template: str | None = None,
     too_long: TooLongPolicy = "truncate_text",
+    several_images: SeveralImages = "tiles",
 ) -> EncodedExample:
     """
     Encode one example for training.
@@ -45,6 +47,9 @@ def encode_example(
             Chat template (Jinja) instead of the processor's own.
         too_long (`str`, *optional*, defaults to `"truncate_text"`):
             `truncate_text` cuts the end, never into or before an image; `error` refuses.
+        several_images (`str`, *optional*, defaults to `"tiles"`):
+            On a tiled checkpoint: `tiles` cuts every picture into tiles, `one_tile` shows each picture of an example
+            with several as one padded tile, as LLaVA-NeXT is trained. Elsewhere it changes nothing.
 
     Raises:
         `RecordError`: a picture cannot be read; `too_long`; `no_supervised_token`.
@@ -55,17 +60,31 @@ def encode_example(
         images = [open_image(reference) for reference in example["images"]]
     except RecordError as error:
         raise error.of(name) from error
+    images_kwargs = images_kwargs_of(len(images), processor, several_images)
     if writes_control_tokens(example, processor.tokenizer):
-        costs = [processor.num_image_tokens(image.width, image.height) for image in images]
+        costs = [processor.num_image_tokens(image.width, image.height, **images_kwargs) for image in images]
         input_ids, is_supervised = encode_text(example, processor, costs, template=chat_template)
-        pixel_values = processor.image_processor(images, return_tensors="pt")["pixel_values"] if images else None
+        pixel_values = None
+        if images:
+            pixel_values = processor.image_processor(images, return_tensors="pt", **images_kwargs)["pixel_values"]
     else:
-        input_ids, is_supervised, pixel_values = _encode_in_one_call(example, images, processor, chat_template)
+        input_ids, is_supervised, pixel_values = _encode_in_one_call(
+            example, images, processor, chat_template, images_kwargs
+        )
     input_ids, labels = label_and_cut(
         input_ids, is_supervised, processor.image_token_id, max_length=max_length, too_long=too_long, name=name
     )
     sizes = torch.tensor([(image.height, image.width) for image in images]) if images else None  # (num_images, 2)
     return EncodedExample(input_ids, labels, pixel_values, sizes, example["id"], example["source"])
+
+
+def images_kwargs_of(num_images: int, processor: Any, several_images: SeveralImages) -> dict[str, Any]:
+    """What the processor is told about the pictures of one example."""
+    if several_images not in ("tiles", "one_tile"):
+        raise ValueError(f"several_images must be 'tiles' or 'one_tile', not {several_images!r}.")
+    if several_images == "one_tile" and num_images > 1 and processor.tiling_rule().is_tiled:
+        return {"image_aspect_ratio": "pad"}
+    return {}
 
 
 def encode_text(
@@ -125,7 +144,9 @@ def label_and_cut(
 _Tokens = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]  # ids (T,), supervised (T,) bool, pixels
 
 
-def _encode_in_one_call(example: Example, images: list[Image.Image], processor: Any, template: str) -> _Tokens:
+def _encode_in_one_call(
+    example: Example, images: list[Image.Image], processor: Any, template: str, images_kwargs: dict[str, Any]
+) -> _Tokens:
     conversation = to_conversation(example)
     pictures = iter(images)
     for message in conversation:
@@ -141,7 +162,7 @@ def _encode_in_one_call(example: Example, images: list[Image.Image], processor: 
         # Lists, not tensors: transformers finds the mask by walking over the offsets one by one, which takes 26 ms for
         # the 800 tokens of an example if they are a tensor, and 1 ms if they are a list.
         return_tensors=None,
-        processor_kwargs={"add_special_tokens": False},
+        processor_kwargs={"add_special_tokens": False, **images_kwargs},
     )
     pixel_values = outputs.get("pixel_values")
     return (
@@ -170,4 +191,11 @@ def _check_cut(is_image: torch.Tensor, max_length: int, too_long: TooLongPolicy,
     )
 
 
-__all__ = ["TooLongPolicy", "encode_example", "encode_text", "label_and_cut"]
+__all__ = [
+    "SeveralImages",
+    "TooLongPolicy",
+    "encode_example",
+    "encode_text",
+    "images_kwargs_of",
+    "label_and_cut",
+]

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any, Literal, NamedTuple
 
-from transformers_llava.data.encoding import encode_text, label_and_cut
+from transformers_llava.data.encoding import SeveralImages, encode_text, images_kwargs_of, label_and_cut
 from transformers_llava.data.images import image_size
 from transformers_llava.data.rendering import (
     Rendered,
@@ -25,14 +25,16 @@ class ExampleLength(NamedTuple):
     has_image: bool
 
 
-def count_tokens(example: Example, processor: Any, *, template: str | None = None) -> int:
+def count_tokens(
+    example: Example, processor: Any, *, template: str | None = None, several_images: SeveralImages = "tiles"
+) -> int:
     """
     Tokens of an example after image expansion.
 
-    Contract: equal to `len(encode_example(example, processor, template=template).input_ids)`, but only the headers of
-    the pictures are read.
+    Contract: equal to `len(encode_example(example, processor, ...).input_ids)` with the same `template` and
+    `several_images`, but only the headers of the pictures are read.
     """
-    return TokenCounter(processor, template).count(example)[0]
+    return TokenCounter(processor, template, several_images=several_images).count(example)[0]
 
 
 def measure_example(example: Example, processor: Any, *, template: str | None = None) -> ExampleLength:
@@ -49,10 +51,12 @@ class TokenCounter:
         *,
         max_length: int | None = None,
         too_long: LengthPolicy = "truncate_text",
+        several_images: SeveralImages = "tiles",
     ) -> None:
         self.processor, self.template = processor, chat_template_of(processor, template)
         self.max_length, self.too_long = max_length, too_long
-        self.cost_of_path: dict[str, int] = {}  # many records share a picture
+        self.several_images: SeveralImages = several_images
+        self.cost_of_path: dict[tuple[str, bool], int] = {}  # many records share a picture
 
     def count(self, example: Example) -> tuple[int, bool]:
         """Tokens before any cut, and whether the template wrote anything for the assistant."""
@@ -95,17 +99,18 @@ class TokenCounter:
 
     def image_costs(self, example: Example) -> list[int]:
         try:
-            return [self._cost(reference) for reference in example["images"]]
+            images_kwargs = images_kwargs_of(len(example["images"]), self.processor, self.several_images)
+            return [self._cost(reference, images_kwargs) for reference in example["images"]]
         except RecordError as error:
             raise error.of(f"{example['source']}/{example['id']}") from error
 
-    def _cost(self, reference: ImageReference) -> int:
-        path = reference["path"] if reference["bytes"] is None else None
-        cost = self.cost_of_path.get(path) if path is not None else None
+    def _cost(self, reference: ImageReference, images_kwargs: dict[str, Any]) -> int:
+        key = (reference["path"], bool(images_kwargs)) if reference["bytes"] is None and reference["path"] else None
+        cost = self.cost_of_path.get(key) if key is not None else None
         if cost is None:
-            cost = self.processor.num_image_tokens(*image_size(reference))
-            if path is not None:
-                self.cost_of_path[path] = cost
+            cost = self.processor.num_image_tokens(*image_size(reference), **images_kwargs)
+            if key is not None:
+                self.cost_of_path[key] = cost
         return cost
 
     def fingerprint(self, content: str) -> str:
@@ -117,7 +122,7 @@ class TokenCounter:
             processor.tokenizer.backend_tokenizer.to_str(),
             str(sorted(processor.tokenizer.special_tokens_map.items())),
             str(processor.tiling_rule()),
-            f"{self.max_length} {self.too_long}",
+            f"{self.max_length} {self.too_long} {self.several_images}",
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

@@ -17,6 +17,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from transformers_llava.data.drawing import TokenBudget, draw_within_budget
+from transformers_llava.data.encoding import SeveralImages
 from transformers_llava.data.lengths import ExampleLength, LengthPolicy, TokenCounter
 from transformers_llava.data.parsing import default_cache_dir
 from transformers_llava.data.schema import RecordError
@@ -65,6 +66,7 @@ def measure_examples(
     template: str | None = None,
     strict: bool = False,
     num_proc: int | None = None,
+    several_images: SeveralImages = "tiles",
     token_budgets: Mapping[str, TokenBudget] | None = None,
     cache_key: str | None = None,
     cache_dir: str | Path | None = None,
@@ -88,6 +90,8 @@ def measure_examples(
             Raise the first error instead of counting it.
         num_proc (`int`, *optional*, defaults to 1):
             Processes that count. The result does not depend on it.
+        several_images (`str`, *optional*, defaults to `"tiles"`):
+            See `encode_example`; as the collator has it.
         token_budgets (`Mapping`, *optional*):
             Most tokens per source, `MixtureConfig.token_budgets`.
         cache_key (`str`, *optional*):
@@ -101,7 +105,9 @@ def measure_examples(
     """
     if too_long not in ("error", "drop", "truncate_text"):
         raise ValueError(f"too_long must be error, drop or truncate_text, not {too_long!r}.")
-    counter = TokenCounter(processor, template, max_length=max_length, too_long=too_long)
+    counter = TokenCounter(
+        processor, template, max_length=max_length, too_long=too_long, several_images=several_images
+    )
     file = None
     if cache_key is not None:
         folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
