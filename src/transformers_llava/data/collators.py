@@ -156,9 +156,9 @@ def _check_unmixed(collator: PaddedCollator | PackedCollator, examples: list[Exa
     counts = {min(len(example["images"]), 2): f"{example['source']}/{example['id']}" for example in examples}
     if 1 in counts and 2 in counts:
         raise ValueError(
-            f"one batch holds '{counts[1]}' with one picture, which is cut into tiles, and '{counts[2]}' with several, which "
-            "are one tile each; the model could not tell which tile belongs to which picture. Batch them apart, "
-            "or use several_images='tiles'."
+            f"one batch holds '{counts[1]}' with one picture, which is cut into tiles, and '{counts[2]}' with "
+            "several, which are one tile each; the model could not tell which tile belongs to which picture. Batch "
+            "them apart, or use several_images='tiles'."
         )
 
 
