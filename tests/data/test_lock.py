@@ -147,3 +147,9 @@ def test_filters_are_locked_and_what_passes_them_is_compared(folder: Path):
     assert before["sources"][0]["filtered"] == {"has_image": 1}
     differences = compare_locks(before, lock_of(folder, filters={"has_image": False}))
     assert "source 'a': 2 records do not pass the filter has_image, not 1" in differences
+
+
+def test_published_parts_are_in_the_lock_for_the_card(folder: Path):
+    parts = [{"name": "p", "num_examples": 4, "licence": "MIT"}]
+    (source, _) = lock_of(folder, parts=parts)["sources"]
+    assert source["parts"] == [{"name": "p", "num_examples": 4, "licence": "MIT", "provenance": "unknown"}]

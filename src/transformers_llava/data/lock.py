@@ -5,6 +5,7 @@ A lock says what was really used: it holds no path and no time, so the same cont
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ def make_lock(
         facts |= {name: dict(sorted(getattr(counted, name).items())) for name in ("dropped", "filtered", "notes")}
         if source.filters is not None:
             facts["filters"] = source.filters.to_dict()
+        if source.parts:  # what was published about the file; `compare_with_published` holds it against the counts
+            parts = [asdict(part) for part in source.parts]
+            facts["parts"] = [{name: value for name, value in part.items() if value is not None} for part in parts]
         if lengths is not None and source.name in lengths.beyond_budget:
             facts["num_beyond_budget"] = lengths.beyond_budget[source.name]
         facts["proportion"] = report.proportion(counted)
