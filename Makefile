@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints/cpu.txt
 install: $(STAMP)  ## make .venv with everything (torch first, CPU build pinned)
 
 demo: $(STAMP)  ## train, evaluate, save, load and ask a tiny LLaVA on this machine; writes demo_output/
-	$(BIN)/llava demo $(DEMO_ARGS)
+	GOMP_SPINCOUNT=20000 $(BIN)/llava demo $(DEMO_ARGS)
 
 test: $(STAMP)  ## all tests (no network, no GPU)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope $(TEST_ARGS)

@@ -15,6 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from transformers_llava.data.sources import SourceConfig, load_source
 from transformers_llava.demo.card import write_card
+from transformers_llava.demo.cpu_settings import prepare_cpu
 from transformers_llava.demo.digits import write_digits
 from transformers_llava.demo.memory import PeakMemory
 from transformers_llava.demo.parts import make_parts
@@ -72,6 +73,7 @@ def run_demo(output_dir: Path, *, seed: int = 0) -> DemoReport:
         RuntimeError: If a training stage fails; the message says where its output is.
     """
     started = time.perf_counter()
+    prepare_cpu()
     folders = DemoFolders(output_dir)
     with PeakMemory() as memory:
         _say("1/6", "drawing scenes and reading the handwritten digits")
