@@ -140,6 +140,14 @@ def test_generation_config_has_ids_and_no_length(tmp_path, original):
     assert config.pad_token_id is not None
 
 
+def test_parity_of_a_cast_conversion_shows_the_conversion_and_not_the_rounding(tmp_path, original):
+    report = convert_checkpoint(original.folder, tmp_path / "half", dtype="bfloat16", check_parity=True)
+    assert report.parity is not None
+    assert report.parity.passed
+    with pytest.raises(ValueError, match="dtype='int8' is no floating-point type"):
+        convert_checkpoint(original.folder, tmp_path / "int", dtype="int8")
+
+
 def test_parity_reports_what_differs(tmp_path, original):
     report = convert_checkpoint(original.folder, tmp_path / "ours", check_parity=True)
     assert report.parity is not None

@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, CLIPVisionModel, GemmaConfig, GPT2Config, MistralConfig, Qwen2Config
+from transformers import (
+    AutoConfig,
+    CLIPVisionModel,
+    GemmaConfig,
+    GPT2Config,
+    GraniteConfig,
+    GraniteForCausalLM,
+    MistralConfig,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Qwen2Config,
+)
 
 from tiny import PINPOINTS, make_config, make_image, make_model, make_processor
 from transformers_llava import OpenLlavaForConditionalGeneration
@@ -83,6 +94,7 @@ def test_the_identity_projector_needs_equal_widths() -> None:
         ({"projector_type": "mlp0x_gelu"}, "projector_type='mlp0x_gelu'"),
         ({"vision_feature_layer": 4}, "vision_feature_layer=4 does not exist"),
         ({"image_aspect_ratio": "anyres"}, "image_grid_pinpoints"),
+        ({"projector_type": "pooler", "vision_feature_select_strategy": "full"}, "class token"),
         ({"vision_config": AutoConfig.for_model("vit")}, "'vit' is not a known vision tower"),
     ],
 )
@@ -306,3 +318,37 @@ def test_an_unknown_image_id_survives_penalties() -> None:
     model, batch = make_model(), make_batch()
     output = model.generate(**batch, max_new_tokens=4, repetition_penalty=1.3, no_repeat_ngram_size=2, do_sample=False)
     assert output.shape[1] > batch["input_ids"].shape[1]
+
+
+def test_logits_are_scaled_as_the_decoder_says() -> None:
+    text_config = GraniteConfig(**TEXT_SIZES, logits_scaling=8.0)
+    model = make_model(make_config(text_config=text_config))
+    reference = GraniteForCausalLM(text_config).eval()
+    reference.model.load_state_dict(model.model.language_model.state_dict())
+    reference.lm_head.load_state_dict(model.lm_head.state_dict())
+    ids = torch.tensor([[1, 5, 6, 7]])
+    with torch.no_grad():
+        assert torch.allclose(model(input_ids=ids).logits, reference(input_ids=ids).logits, atol=1e-5)
+
+
+def test_a_mixture_of_experts_is_balanced_as_its_own_class_balances_it() -> None:
+    sizes = {**TEXT_SIZES, "num_local_experts": 4, "num_experts_per_tok": 2}
+    text_config = MixtralConfig(**sizes, output_router_logits=True, router_aux_loss_coef=1.0)
+    model = make_model(make_config(text_config=text_config)).train()
+    reference = MixtralForCausalLM(text_config).train()
+    reference.model.load_state_dict(model.model.language_model.state_dict())
+    reference.lm_head.load_state_dict(model.lm_head.state_dict())
+    ids = torch.tensor([[1, 5, 6, 7]])
+    with torch.no_grad():
+        ours, theirs = (m(input_ids=ids, labels=ids) for m in (model, reference))
+    assert torch.allclose(ours.loss, theirs.loss, atol=1e-5)
+    assert torch.allclose(ours.aux_loss, theirs.aux_loss, atol=1e-5)
+
+
+def test_quantised_weights_do_not_decide_the_precision_of_features() -> None:
+    projector = make_model().model.multi_modal_projector
+    features = torch.zeros(1, 4, 32, dtype=torch.bfloat16)
+    assert projector._in_own_precision(features).dtype == torch.float32
+    for layer in (projector.linear_1, projector.linear_2):
+        layer.weight = torch.nn.Parameter(layer.weight.to(torch.int8), requires_grad=False)
+    assert projector._in_own_precision(features).dtype == torch.bfloat16

@@ -4,7 +4,7 @@ from itertools import chain, pairwise
 
 import pytest
 import torch
-from transformers import MistralConfig
+from transformers import MistralConfig, MptConfig, OPTConfig
 
 from tiny import make_config, make_model
 from transformers_llava import OpenLlavaForConditionalGeneration
@@ -113,6 +113,17 @@ def test_the_comparison_sees_leakage(missing: str) -> None:
 def test_what_would_break_the_isolation_is_refused(extra: dict, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         make_double_model("varlen")(**{**make_pack(), **extra})
+
+
+@pytest.mark.parametrize("decoder", ["mpt", "opt"])
+def test_decoders_that_would_mix_documents_are_refused(decoder: str) -> None:
+    text_config = {
+        "mpt": MptConfig(vocab_size=260, d_model=64, n_heads=4, n_layers=2),
+        "opt": OPTConfig(vocab_size=260, hidden_size=64, ffn_dim=96, num_attention_heads=4, num_hidden_layers=2),
+    }[decoder]
+    model = make_model(make_config(text_config=text_config)).double()
+    with pytest.raises(ValueError, match=f"type '{decoder}' does not keep the documents of a pack apart"):
+        model(**make_pack())
 
 
 def test_no_dense_mask_is_built_for_varlen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,11 @@ def test_a_saved_processor_comes_back_the_same(tmp_path: object) -> None:
     assert loaded.tokenizer.padding_side == "left"
 
 
+def test_an_empty_list_of_pictures_is_text_alone(tiny_processor: OpenLlavaProcessor) -> None:
+    for images in ([], [[]], None):
+        assert "pixel_values" not in tiny_processor(images=images, text=["Hi"], return_tensors="pt")
+
+
 def test_a_tokenizer_without_the_marker_is_refused() -> None:
     with pytest.raises(ValueError, match="has no token '<image>'"):
         OpenLlavaProcessor(image_processor=None, tokenizer=make_tokenizer())

@@ -27,13 +27,21 @@ def convert_builtin(source: dict[str, Any], folder: str | Path | None) -> tuple[
             report.add("DEFAULTED", "", name, target[name]["model_type"], "the built-in class's default")
     target["projector_type"] = "mlp2x_gelu"
     report.add("DEFAULTED", "", "projector_type", "mlp2x_gelu", "the only one of the built-in class")
+    same_strategy = "full" if onevision else "default"
     same = {
         "projector_hidden_act": "gelu",
         "multimodal_projector_bias": True,
         "vision_feature_layer": -1 if onevision else -2,
-        "vision_feature_select_strategy": "full" if onevision else "default",
+        "vision_feature_select_strategy": same_strategy,
         "image_token_index": 151646 if onevision else 32000,
     }
+    vision_type = target["vision_config"].get("model_type", "")
+    if vision_type.startswith("siglip") and source.get("vision_feature_select_strategy", same_strategy) == "default":
+        raise ValueError(
+            "this configuration reads a SigLIP tower with vision_feature_select_strategy='default', by which the "
+            "built-in class drops the first patch; here no patch is ever dropped, so answers would differ. Set it to "
+            "'full', as every published checkpoint with SigLIP has it."
+        )
     if "image_token_id" in source:
         source["image_token_index"] = source.pop("image_token_id")
     for name, default in same.items():

@@ -86,7 +86,7 @@ def convert_checkpoint(
     logger.info("%s is a checkpoint of kind %r with %d tensors", source, opened.kind, len(opened.state))
     if to == "builtin":
         builtin_type(opened.config)  # refuses before anything is written
-    state = _cast(opened.state, dtype)
+    state = _cast(opened.state, _as_dtype(dtype))
     report = ConversionReport(
         source=str(source),
         target=str(target),
@@ -107,7 +107,9 @@ def convert_checkpoint(
     if check_parity:
         from transformers_llava.conversion.parity import check_parity as compare
 
-        report.parity = compare(source, target, base=base, vision_tower=vision_tower, template=template)
+        report.parity = compare(
+            source, target, dtype=_as_dtype(dtype), base=base, vision_tower=vision_tower, template=template
+        )
         report.save(target)
     return report
 
@@ -139,13 +141,15 @@ def _write_builtin(source: Source, state: State, folder: Path, max_shard_size: i
     _generation_config(source).save_pretrained(folder)
 
 
-def _cast(state: State, dtype: str | torch.dtype | None) -> State:
-    if dtype is None:
-        return state
-    wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(wanted, torch.dtype) or not wanted.is_floating_point:
+def _cast(state: State, dtype: torch.dtype | None) -> State:
+    return state if dtype is None else {key: tensor.to(dtype) for key, tensor in state.items()}
+
+
+def _as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    wanted = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
+    if wanted is not None and (not isinstance(wanted, torch.dtype) or not wanted.is_floating_point):
         raise ValueError(f"dtype={dtype!r} is no floating-point type. Use 'float32', 'bfloat16' or 'float16'.")
-    return {key: tensor.to(wanted) for key, tensor in state.items()}
+    return wanted
 
 
 def _main_dtype(state: State) -> torch.dtype:

@@ -77,7 +77,7 @@ def builtin_config(config: OpenLlavaConfig, dtype: torch.dtype | None = None) ->
         "projector_hidden_act": config.projector_hidden_act,
         "multimodal_projector_bias": config.multimodal_projector_bias,
         "vision_feature_layer": config.vision_feature_layer,
-        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "vision_feature_select_strategy": builtin_strategy(config),
         "tie_word_embeddings": config.tie_word_embeddings,
         "image_seq_length": config.tiling_rule().tokens_per_tile,
         "open_llava": kept,
@@ -128,7 +128,7 @@ def save_builtin_processor(processor: OpenLlavaProcessor, config: OpenLlavaConfi
         "tokenizer": processor.tokenizer,
         "chat_template": processor.chat_template,
         "patch_size": config.vision_config.patch_size,
-        "vision_feature_select_strategy": config.vision_feature_select_strategy,
+        "vision_feature_select_strategy": builtin_strategy(config),
         "num_additional_image_tokens": config.num_prefix_tokens,
         "image_token": processor.image_token,
     }
@@ -191,6 +191,11 @@ def _sub_config(config: Any) -> dict[str, Any]:
     for name in ("dtype", "torch_dtype", "_name_or_path", "architectures", "transformers_version"):
         values.pop(name, None)
     return values
+
+
+def builtin_strategy(config: OpenLlavaConfig) -> str:
+    """The built-in's word for the same patches: its `default` drops the first token of any tower."""
+    return config.vision_feature_select_strategy if config.num_prefix_tokens else "full"
 
 
 __all__ = [

@@ -79,6 +79,7 @@ def check_parity(
     pictures: Sequence[Image.Image] | None = None,
     prompts: Sequence[str] = PROMPTS,
     max_new_tokens: int = 8,
+    dtype: torch.dtype | None = None,
     **source_options: Any,
 ) -> ParityReport:
     """
@@ -92,10 +93,15 @@ def check_parity(
             photo-like.
         prompts (`Sequence[str]`, *optional*): Questions about each; the first is also asked without a picture.
         max_new_tokens (`int`, *optional*, defaults to 8): Length of the greedy answers.
+        dtype (`torch.dtype`, *optional*): Precision that the conversion rounded the weights to. The source's are
+            rounded likewise before the comparison, which then shows the conversion and not the rounding.
         source_options: `base`, `vision_tower`, `template` for [`load_checkpoint`].
     """
     first = _load(source, **source_options)
     second = _load(target)
+    if dtype is not None:
+        for parameter in first[0].parameters():
+            parameter.data = parameter.data.to(dtype).float()
     side = int(getattr(first[0].config.vision_config, "image_size", 336))
     pictures = list(pictures) if pictures is not None else _pictures(side)
     report = ParityReport()

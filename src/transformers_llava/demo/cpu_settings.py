@@ -1,6 +1,7 @@
 """Settings of the C and OpenMP libraries under which many small training steps run well on a CPU."""
 
 import ctypes
+import gc
 import os
 import sys
 
@@ -30,4 +31,13 @@ def prepare_cpu() -> None:
         os.environ.setdefault(variable, str(value))
 
 
-__all__ = ["prepare_cpu"]
+def release_memory() -> None:
+    """Gives what is kept back to the system, before child processes need it."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library
+        return
+
+
+__all__ = ["prepare_cpu", "release_memory"]

@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from transformers_llava.data.sources import SourceConfig, load_source
 from transformers_llava.demo.card import write_card
-from transformers_llava.demo.cpu_settings import prepare_cpu
+from transformers_llava.demo.cpu_settings import prepare_cpu, release_memory
 from transformers_llava.demo.digits import write_digits
 from transformers_llava.demo.memory import PeakMemory
 from transformers_llava.demo.parts import make_parts
@@ -80,6 +80,7 @@ def run_demo(output_dir: Path, *, seed: int = 0) -> DemoReport:
         sources = _write_sources(folders.data, seed)
         _say("2/6", "making the pre-trained parts: tokenizer, CLIP tower (contrastive), language model (text alone)")
         parts = make_parts(sources, folders.parts, seed=seed)
+        release_memory()
         _say("3/6", "stage 1: the projector alone learns captions")
         _train("tiny/1_align", folders.align, seed, _align_fields(sources, folders))
         _say("4/6", "stage 2: projector and language model learn to answer")

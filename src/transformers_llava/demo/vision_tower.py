@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch.nn import functional
-from tqdm.auto import trange
+from tqdm.auto import tqdm, trange
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase, get_cosine_schedule_with_warmup
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -85,7 +85,7 @@ def pretrain_vision_tower(
     model = CLIPModel(_config(settings, tokenizer)).train()
     _write_positions(model.vision_model.embeddings.position_embedding.weight, settings)
     processor = _processor(settings)
-    pixels = _read_pictures([path for path, _ in pairs], processor)  # (num_pairs, 3, image_size, image_size)
+    pixels = _read_pictures([path for path, _ in pairs], processor, progress)  # (num_pairs, 3, image_size, image_size)
     caption_ids = {caption: tokenizer(caption).input_ids + [tokenizer.eos_token_id] for _, caption in pairs}
     optimizer = torch.optim.AdamW(_decay_groups(model, settings), lr=settings.learning_rate, betas=(0.9, 0.98))
     warmup = round(settings.warmup_ratio * settings.num_steps)
@@ -147,8 +147,8 @@ def _write_positions(weight: torch.Tensor, settings: VisionTowerSettings) -> Non
     """
     Starts the position embeddings of the patches from sines and cosines of row and column, as ViTs often do.
 
-    From CLIP's own tiny random numbers a few hundred steps do not teach the patches where they are, and a language model
-    that reads them in a row tells above from below, but hardly left from right.
+    From CLIP's own tiny random numbers a few hundred steps do not teach the patches where they are, and a language
+    model that reads them in a row tells above from below, but hardly left from right.
     """
     side = settings.image_size // settings.patch_size
     waves = math.pi * torch.arange(1, settings.hidden_size // 4 + 1) / (settings.hidden_size // 4)
@@ -162,9 +162,9 @@ def _processor(settings: VisionTowerSettings) -> CLIPImageProcessorPil:
     return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
-def _read_pictures(paths: Sequence[Path], processor: CLIPImageProcessorPil) -> torch.Tensor:
+def _read_pictures(paths: Sequence[Path], processor: CLIPImageProcessorPil, progress: bool) -> torch.Tensor:
     pictures = []
-    for path in paths:
+    for path in tqdm(paths, desc="vision tower: reading pictures", disable=not progress):
         with Image.open(path) as picture:
             pictures.append(processor(picture.convert("RGB"), return_tensors="pt")["pixel_values"][0])
     return torch.stack(pictures)

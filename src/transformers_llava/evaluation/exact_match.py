@@ -96,7 +96,7 @@ def _ask(
     prompts, truths, pictures = [], [], []
     for example in examples:
         *conversation, last = to_conversation(example)
-        if last["role"] != "assistant":
+        if last["role"] != "assistant" or not conversation:
             raise ValueError(
                 f"example '{example['id']}' ends with a turn of the {last['role']}, so there is no answer to compare "
                 "with. Evaluation records end with the right answer as the assistant's turn."
@@ -114,6 +114,7 @@ def _ask(
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
+        sanitize_control_tokens=True,  # `<image>` or `</s>` in a question is text
         processor_kwargs={"padding": True, "padding_side": "left", "add_special_tokens": False},
     ).to(model.device)
     generated = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)

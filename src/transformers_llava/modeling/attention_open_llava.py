@@ -56,6 +56,12 @@ def varlen_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
+    unsupported = [name for name in ("softcap", "s_aux") if kwargs.get(name) is not None]
+    if unsupported:
+        raise ValueError(
+            f"This decoder's attention uses {', '.join(unsupported)} (a soft cap or sinks), which 'varlen' does not "
+            "have; its numbers would be off. Use attn_implementation='eager'."
+        )
     if query.shape[0] != 1 or key.shape[2] != query.shape[2]:
         raise ValueError(
             f"A pack is one row without a cache, but query has shape {tuple(query.shape)} and key {tuple(key.shape)}. "

@@ -17,7 +17,8 @@ def supervised_loss(
 
     In a LLaVA sample most positions are picture and question: of 600 positions of a caption sample 20 have a label.
     Only their hidden states go through the head, so that the `(sequence, vocabulary)` logits never exist. A compiled
-    graph can not depend on that number and takes all positions.
+    graph can not depend on that number and takes all positions. (TRL's trainer has a fused head of its own and does
+    not call this; it does the same on GPUs.)
 
     Args:
         hidden_states (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`)
@@ -34,6 +35,7 @@ def supervised_loss(
     else:
         is_supervised = targets != -100
         logits, targets = project(hidden_states[is_supervised]), targets[is_supervised]
+    targets = targets.to(logits.device)  # with a device map the head may lie elsewhere
     summed = nn.functional.cross_entropy(logits.float(), targets, ignore_index=-100, reduction="sum")
     if num_items_in_batch is None:
         return summed / (targets != -100).sum().clamp(min=1)

@@ -155,6 +155,14 @@ class OpenLlavaProcessor(ProcessorMixin):
         """Positions that a picture of this size takes in the sequence; nothing is decoded."""
         return _num_tokens((width, height), self.tiling_rule(**images_kwargs))
 
+    def prepare_inputs_layout(self, images: Any = None, **kwargs: Any) -> Any:
+        """An empty list of pictures is none: a batch of text alone."""
+        if isinstance(images, list | tuple) and not any(
+            entry is not None and not (isinstance(entry, list | tuple) and len(entry) == 0) for entry in images
+        ):
+            images = None
+        return super().prepare_inputs_layout(images=images, **kwargs)
+
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         height, width = (int(side) for side in image_inputs["image_sizes"][image_idx])
         return self.image_token * self.num_image_tokens(width, height, **kwargs)

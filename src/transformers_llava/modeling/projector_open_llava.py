@@ -36,8 +36,7 @@ class OpenLlavaMultiModalProjector(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         if self.kind == "identity":
             return features
-        # A frozen bf16 tower may feed an fp32 projector: the projector's own precision decides.
-        features = features.to(self._dtype())
+        features = self._in_own_precision(features)
         if self.kind == "pooler":
             return self.linear_1(self.act(self._pool(features)))
         features = self.linear_1(features)
@@ -47,8 +46,10 @@ class OpenLlavaMultiModalProjector(nn.Module):
             features = block(features)
         return features
 
-    def _dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+    def _in_own_precision(self, features: torch.Tensor) -> torch.Tensor:
+        """A frozen bf16 tower may feed an fp32 projector; quantised weights do not say what they work in."""
+        dtype = next(self.parameters()).dtype
+        return features.to(dtype) if dtype.is_floating_point and dtype.itemsize >= 2 else features
 
     def _pool(self, features: torch.Tensor) -> torch.Tensor:
         num_tiles, num_patches, channels = features.shape

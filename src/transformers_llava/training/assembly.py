@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
@@ -101,7 +101,10 @@ def assemble_model(
         dtype=dtype,
         attn_implementation=config.attn_implementation,
     )
-    model.generation_config = language_model.generation_config
+    # Of the language model's settings only token ids: a base that samples or stops at 4,096 must not make LLaVA do so.
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    ids = {name: getattr(language_model.generation_config, name) for name in names}
+    model.generation_config = GenerationConfig(**ids)
     for part in (model.config.text_config, model.config.vision_config):
         part._name_or_path = ""  # a folder of this machine, which would be saved with the weights
     return model, processor

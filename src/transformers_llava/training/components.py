@@ -1,5 +1,6 @@
 """Which component a parameter belongs to, what of a model learns, and the table that says so."""
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,6 +10,9 @@ import torch
 from torch import nn
 
 from transformers_llava.training.configs import COMPONENTS, ComponentConfig, RecipeError
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,11 @@ def lora_config(model: nn.Module, components: Mapping[str, ComponentConfig]) -> 
         raise RecipeError(
             "one component is trained in full and another with `lora`; only the projector can be trained in full "
             f"beside `lora`. Modes: { {name: component.mode for name, component in components.items()} }."
+        )
+    if components["multi_modal_projector"].mode == "full" and getattr(model.config, "has_image_newline", False):
+        logger.warning(
+            "peft can not train the newline vector (image_newline) beside LoRA: it stays as it is. Starting from a "
+            "language model it is random; start from a checkpoint that has learnt it, or train without LoRA."
         )
     from peft import LoraConfig  # only here: half a second that other runs need not pay
 

@@ -166,7 +166,7 @@ class LlavaSFTConfig(SFTConfig):
         self.dataset_kwargs = {"skip_prepare_dataset": True}
         if self.bf16 is None and not self.fp16:
             self.bf16 = False  # TRL would turn it on, which a CPU run then pays for
-        if self.ddp_find_unused_parameters is None:
+        if self.ddp_find_unused_parameters is None:  # type: ignore[has-type]
             # TRL would search them every step; the collators see to it that every step has a picture, so there are
             # none.
             self.ddp_find_unused_parameters = False

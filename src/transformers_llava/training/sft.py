@@ -157,7 +157,15 @@ def _save(trainer: LlavaTrainer, data: PreparedData) -> None:
     """Weights, configuration, processor, run record, mixture and its lock; of a LoRA run also the adapter."""
     output_dir = Path(trainer.args.output_dir)
     if isinstance(trainer.model, PeftModel):
+        for config in trainer.model.peft_config.values():
+            config.base_model_name_or_path = None  # a path of this machine, which means nothing elsewhere
+        for config in trainer.model.peft_config.values():
+            config.base_model_name_or_path = None  # a path of this machine, which means nothing elsewhere
         trainer.save_model(str(output_dir / "adapter"))
+        if trainer.args.should_save:
+            (output_dir / "adapter" / "README.md").unlink(missing_ok=True)  # peft's draft, with the same path
+        if trainer.args.should_save:
+            (output_dir / "adapter" / "README.md").unlink(missing_ok=True)  # peft's draft, with the same path
         trainer.model = trainer.model.merge_and_unload()
     trainer.save_model()
     if trainer.args.should_save:
