@@ -10,7 +10,7 @@ def add_parser(subparsers: Any) -> None:
         help="answer over HTTP, as OpenAI's API does",
         description="`transformers serve` with open_llava registered: an OpenAI-compatible server. Its own options, "
         "such as --port 8000 and --device cpu, are passed on.",
-        epilog="Example: llava serve my-checkpoint --port 8000. It needs `pip install transformers[serving]`.",
+        epilog="Example: llava serve my-checkpoint --port 8000. It needs `pip install transformers-llava[serve]`.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id to load and use for all requests")
