@@ -53,7 +53,7 @@ def report(tmp_path: Path) -> DemoReport:
         peak_memory_gb=1.234,
         weights_sha256="12" * 32,
         sources=[SourceAccuracy("scenes", 0.98, 0.41, 500), SourceAccuracy("digits", 0.95, 0.1, 360)],
-        parts={"vision_tower": {"seconds": 10}},
+        parts={"vision_tower": {"settings": {"image_size": 32}, "seconds": 10}},
         runs={"align": make_run("align"), "instruct": make_run("instruct")},
         samples=samples,
     )
@@ -108,6 +108,7 @@ def test_the_card_has_mixture_hyperparameters_and_valid_metadata(report: DemoRep
     assert "| scenes | 10 | 100.0% | 10 | unknown |" in card.text
     assert "| `learning_rate` | 0.001 | 0.001 |" in card.text
     assert "| digits | 95.0% | 10.0% | 360 |" in card.text
+    assert "sees pictures at 32 pixels a side" in card.text
 
 
 def test_a_loss_curve_falls_from_left_to_right() -> None:

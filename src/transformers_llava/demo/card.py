@@ -56,8 +56,9 @@ def render_card(report: "DemoReport") -> str:
         "## Reproduce\n\n"
         f"`llava demo --seed {report.seed}` gives the same weights on the same kind of machine and versions "
         f"(`run.json`). Weights sha256: `{report.weights_sha256}`.",
-        "## Limitations\n\nThe pictures are 48 pixels wide, the vocabulary is a few hundred words. It is a "
-        "demonstration, not a model to use.",
+        "## Limitations\n\nThe vision tower sees pictures at "
+        f"{report.parts['vision_tower']['settings']['image_size']} pixels a side, and the language model has read "
+        "nothing but captions and questions of this kind. It is a demonstration, not a model to use.",
     ]
     return "\n\n".join(sections) + "\n"
 

@@ -89,8 +89,8 @@ def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
     Recipe fields with command-line flags laid over them; a flag's value is read as YAML, a dot goes one level down.
 
     ```python
-    >>> apply_flags({"seed": 0, "vision_tower": {"mode": "full"}}, ["--seed", "1", "--vision_tower.learning_rate",
-    "2e-6"]) {'seed': 1, 'vision_tower': {'mode': 'full', 'learning_rate': 2e-06}}
+    >>> apply_flags({"seed": 0, "vision_tower": {"mode": "full"}}, ["--seed", "1", "--vision_tower.mode", "frozen"])
+    {'seed': 1, 'vision_tower': {'mode': 'frozen'}}
     ```
     """
     result = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
