@@ -1,9 +1,8 @@
 """Token ids and pixels to logits: vision tower, projector, scatter, any causal language model."""
 
-import inspect
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -16,21 +15,19 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 
-from .attention_open_llava import VARLEN, no_mask
 from .configuration_open_llava import OpenLlavaConfig
+from .head_open_llava import balance_experts, project_hidden_states
+from .layouts_open_llava import ImageSizes, batch_layouts
 from .loading_open_llava import complete_state_dict, refused_pickle
 from .loss_open_llava import supervised_loss
+from .packs_open_llava import mask_of_pack
 from .projector_open_llava import OpenLlavaMultiModalProjector
 from .remote_code_open_llava import add_remote_code
-from .tiling_open_llava import ImageLayout, image_layout
+from .scattering_open_llava import check_counts, scatter_features
 from .vision_open_llava import build_vision_tower, merge_tiles, run_vision_tower
 
 
 logger = logging.get_logger(__name__)
-
-_LEAKY_DECODERS = ("opt",)  # takes positions, but builds its mask without them
-
-ImageSizes = torch.Tensor | Sequence[Sequence[int]]
 
 
 @dataclass
@@ -148,7 +145,11 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         self.post_init()
 
     def get_image_features(
-        self, pixel_values: torch.Tensor, image_sizes: ImageSizes | None = None, **kwargs: Any
+        self,
+        pixel_values: torch.Tensor,
+        image_sizes: ImageSizes | None = None,
+        num_tiles: Sequence[int] | None = None,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """
         Encodes pictures.
@@ -159,12 +160,14 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 accepted too.
             image_sizes (`torch.Tensor` of shape `(num_images, 2)`, *optional*): `(height, width)` of each picture
                 before any processing. Needed for `anyres*`; a list of pairs saves the copy from the device.
+            num_tiles (`Sequence[int]`, *optional*): Tiles of each picture, where a tiled checkpoint is shown some
+                pictures whole and others cut; see [`batch_layouts`].
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `pooler_output` is a list with one tensor
             `(num_image_tokens, hidden_size)` per picture.
         """
-        layouts, pixel_values = self._layouts(pixel_values, image_sizes)
+        pixel_values, layouts = batch_layouts(self.config, pixel_values, image_sizes, num_tiles)
         features = run_vision_tower(self.vision_tower, self.config, pixel_values)
         projected = self.multi_modal_projector(features)  # (sum of num_tiles, tokens_per_tile, hidden_size)
         merged = merge_tiles(projected, layouts, self.config, self.image_newline)
@@ -182,6 +185,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        num_tiles: Sequence[int] | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         **kwargs: Any,
     ) -> OpenLlavaModelOutputWithPast:
@@ -189,7 +193,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         Args:
             input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): With `image_token_id` at every
                 position that a picture fills.
-            pixel_values, image_sizes: See [`~OpenLlavaModel.get_image_features`].
+            pixel_values, image_sizes, num_tiles: See [`~OpenLlavaModel.get_image_features`].
             mm_encoder_outputs (`dict`, *optional*): `{"image": output of get_image_features}` in place of pixels.
             cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k (*optional*): Borders of the documents of a pack,
                 with `position_ids` that restart at each. No document sees another; a pack has no mask and no cache.
@@ -202,7 +206,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             raise ValueError("Give exactly one of `input_ids` and `inputs_embeds`.")
         image_output = (mm_encoder_outputs or {}).get("image")
         if image_output is None and pixel_values is not None and pixel_values.shape[0] > 0:
-            image_output = self.get_image_features(pixel_values, image_sizes)
+            image_output = self.get_image_features(pixel_values, image_sizes, num_tiles)
         image_features = None
         if input_ids is not None:
             is_image = input_ids == self.config.image_token_id
@@ -211,9 +215,10 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             if image_output is not None:
                 image_features = torch.cat(list(image_output.pooler_output)).to(inputs_embeds)
             if image_features is not None or input_ids.shape[1] > 1:
-                self._check_counts(is_image, 0 if image_features is None else image_features.shape[0])
+                num_features = 0 if image_features is None else image_features.shape[0]
+                check_counts(is_image, num_features, may_wait=not self.training)
             if image_features is not None:
-                inputs_embeds = _scatter(inputs_embeds, is_image, image_features)
+                inputs_embeds = scatter_features(inputs_embeds, is_image, image_features)
         elif image_output is not None:
             raise ValueError(
                 "Pictures were given with `inputs_embeds`, in which their positions can not be recognised. Give "
@@ -221,7 +226,9 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             )
         assert inputs_embeds is not None
         if kwargs.get("cu_seq_lens_q") is not None:
-            attention_mask = self._mask_of_pack(inputs_embeds, attention_mask, position_ids, past_key_values)
+            attention_mask = mask_of_pack(
+                self.language_model, inputs_embeds, attention_mask, position_ids, past_key_values
+            )
             use_cache = False
         if getattr(self.config.text_config, "output_router_logits", False):
             kwargs.setdefault("output_router_logits", True)
@@ -242,97 +249,6 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             image_hidden_states=image_features,
             router_logits=getattr(outputs, "router_logits", None),
         )
-
-    def _layouts(
-        self, pixel_values: torch.Tensor, image_sizes: ImageSizes | None
-    ) -> tuple[list[ImageLayout], torch.Tensor]:
-        """One layout per picture, and tiles as `(sum of num_tiles, 3, tile_size, tile_size)`."""
-        rule = self.config.tiling_rule()
-        if not rule.is_tiled:
-            pixel_values = pixel_values.flatten(0, 1) if pixel_values.dim() == 5 else pixel_values
-            return [image_layout((1, 1), rule)] * pixel_values.shape[0], pixel_values
-        if image_sizes is None:
-            raise ValueError(
-                f"image_aspect_ratio={rule.image_aspect_ratio!r} joins tiles by the picture's own size, and "
-                "`image_sizes` was not given. Pass the `image_sizes` (height, width) that the processor returns "
-                "beside `pixel_values`."
-            )
-        pairs = image_sizes.tolist() if isinstance(image_sizes, torch.Tensor) else image_sizes
-        sizes = [(int(width), int(height)) for height, width in pairs]
-        layouts = [image_layout(size, rule) for size in sizes]
-        if pixel_values.dim() == 5:
-            tiles = [picture[: layout.num_tiles] for picture, layout in zip(pixel_values, layouts, strict=True)]
-            pixel_values = torch.cat(tiles)
-        num_tiles = sum(layout.num_tiles for layout in layouts)
-        if pixel_values.shape[0] == num_tiles:
-            return layouts, pixel_values
-        if pixel_values.shape[0] == len(sizes):  # each picture as one tile, as in LLaVA-NeXT's multi-image samples
-            rule = replace(rule, image_aspect_ratio="pad", single_tile_newline=self.config.has_image_newline)
-            return [image_layout(size, rule) for size in sizes], pixel_values
-        raise ValueError(
-            f"`pixel_values` holds {pixel_values.shape[0]} tiles, but {len(sizes)} pictures of (width, height) "
-            f"{sizes[:4]}{' ...' if len(sizes) > 4 else ''} need {num_tiles}. They were probably prepared with other "
-            "`image_grid_pinpoints`, or `image_sizes` has (width, height) where (height, width) belongs."
-        )
-
-    def _mask_of_pack(
-        self,
-        inputs_embeds: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
-        past_key_values: Cache | None,
-    ) -> torch.Tensor | None:
-        if attention_mask is not None or past_key_values is not None or position_ids is None:
-            wrong = [
-                name
-                for name, is_wrong in [
-                    ("an `attention_mask`", attention_mask is not None),
-                    ("a cache", past_key_values is not None),
-                    ("no `position_ids`", position_ids is None),
-                ]
-                if is_wrong
-            ]
-            raise ValueError(
-                f"A pack (`cu_seq_lens_q`) came with {' and '.join(wrong)}; its documents would then be read across "
-                "their borders without a word. Give restarting `position_ids` and neither mask nor cache, as "
-                "PackedCollator does."
-            )
-        decoder = self.language_model
-        takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
-        if (
-            not (takes_positions and decoder._supports_attention_backend)
-            or decoder.config.model_type in _LEAKY_DECODERS
-        ):
-            raise ValueError(
-                f"A decoder of type {decoder.config.model_type!r} does not keep the documents of a pack apart, so "
-                "they would be read across their borders. Train it with `packed: false`."
-            )
-        implementation = decoder.config._attn_implementation
-        if implementation == VARLEN:
-            return no_mask(inputs_embeds)
-        if implementation in ("sdpa", "eager"):
-            logger.warning_once(
-                f"A pack runs with attn_implementation={implementation!r}, which needs a dense (sequence, sequence) "
-                "mask. The result is right, but slow and large; 'varlen' needs no mask."
-            )
-        return None
-
-    def _check_counts(self, is_image: torch.Tensor, num_features: int) -> None:
-        """Positions and features must be equally many; in training told without waiting for the device."""
-        if torch.compiler.is_compiling() or (self.training and is_image.device.type != "cpu"):
-            torch._assert_async(is_image.sum() == num_features, f"`input_ids` has not {num_features} image positions.")
-            return
-        num_positions = int(is_image.sum())
-        if num_positions != num_features:
-            raise ValueError(
-                f"`input_ids` has {num_positions} image positions, but the pictures give {num_features} features. "
-                + (
-                    "No pictures were given: pass `pixel_values`."
-                    if num_features == 0
-                    else "Either the sequence was truncated inside a picture, or processor and model differ in image "
-                    "size, tiling or feature strategy: save and load them together, and do not truncate pictures."
-                )
-            )
 
 
 class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixin):
@@ -379,10 +295,14 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
             self.generation_config = GenerationConfig(**{name: getattr(derived, name) for name in ids})
 
     def get_image_features(
-        self, pixel_values: torch.Tensor, image_sizes: ImageSizes | None = None, **kwargs: Any
+        self,
+        pixel_values: torch.Tensor,
+        image_sizes: ImageSizes | None = None,
+        num_tiles: Sequence[int] | None = None,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """See [`OpenLlavaModel.get_image_features`]."""
-        return self.model.get_image_features(pixel_values, image_sizes, **kwargs)
+        return self.model.get_image_features(pixel_values, image_sizes, num_tiles, **kwargs)
 
     @merge_with_config_defaults
     @can_return_tuple
@@ -424,12 +344,12 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
         )
         loss = logits = aux_loss = None
         if labels is None or not self.training:
-            logits = self._project(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+            logits = self.project(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         if labels is not None:
             labels = labels.masked_fill(labels == self.config.image_token_id, -100)
-            loss = supervised_loss(outputs.last_hidden_state, labels, self._project, num_items_in_batch)
+            loss = supervised_loss(outputs.last_hidden_state, labels, self.project, num_items_in_batch)
             if outputs.router_logits is not None:
-                aux_loss = self._balance_experts(outputs.router_logits, attention_mask)
+                aux_loss = balance_experts(outputs.router_logits, attention_mask, self.config.text_config)
                 loss = loss + self.config.text_config.router_aux_loss_coef * aux_loss.to(loss.device)
         return OpenLlavaCausalLMOutputWithPast(
             loss=loss,
@@ -442,38 +362,9 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
             router_logits=outputs.router_logits,
         )
 
-    def _balance_experts(
-        self, router_logits: tuple[torch.Tensor, ...], attention_mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """The load-balancing loss of the Switch Transformer, as every mixture of experts in transformers has it."""
-        from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
-
-        text_config = self.config.text_config
-        num_experts = getattr(text_config, "num_local_experts", None) or text_config.num_experts
-        return load_balancing_loss_func(router_logits, num_experts, text_config.num_experts_per_tok, attention_mask)
-
-    def _project(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Logits, with the scaling and soft cap of decoders that have one (Cohere, Granite, Falcon-H1, Gemma 2)."""
-        logits = self.lm_head(hidden_states)
-        text_config = self.config.text_config
-        for name in ("logit_scale", "lm_head_multiplier", "output_multiplier"):
-            if isinstance(scale := getattr(text_config, name, None), float):
-                logits = logits * scale
-        if (scaling := getattr(text_config, "logits_scaling", None)) is not None:
-            logits = logits * scaling if text_config.model_type == "hyperclovax" else logits / scaling
-        cap = getattr(text_config, "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
-def _scatter(inputs_embeds: torch.Tensor, is_image: torch.Tensor, image_features: torch.Tensor) -> torch.Tensor:
-    """
-    Puts the n-th feature at the n-th image position.
-
-    With `is_image = [0, 1, 1, 0, 1]` the running count gives rows `[-, 0, 1, -, 2]`; reading rows and choosing is
-    faster than `masked_scatter` and needs no answer from the device.
-    """
-    row = (is_image.flatten().cumsum(0) - 1).clamp(0, image_features.shape[0] - 1).view_as(is_image)
-    return torch.where(is_image[..., None], image_features[row], inputs_embeds)
+    def project(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Hidden states `(..., hidden_size)` to logits `(..., vocab_size)`."""
+        return project_hidden_states(hidden_states, self.lm_head, self.config.text_config)
 
 
 def _embedding_name(language_model: PreTrainedModel) -> str:
