@@ -1,5 +1,7 @@
 """LLaVA-NeXT's rule for examples with several pictures: one padded tile each, counted as it is encoded and trained."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -65,11 +67,42 @@ def test_the_model_reads_such_a_batch(config, example):
         assert torch.isfinite(tiny.make_model(config)(**batch).loss)
 
 
-def test_a_batch_that_mixes_both_is_refused_by_name(config, example):
-    records = [example([None, None, "Q"], "A", sizes=SIZES, id="two"), example([None, "Q"], "A", id="one")]
-    processor = tiny.make_processor(config)
-    with pytest.raises(ValueError, match=r"'s/one' with one picture.*'s/two' with several"):
-        PackedCollator(processor, several_images="one_tile")(records)
-    PackedCollator(processor)(records)
+@pytest.mark.parametrize("collator", [PaddedCollator, PackedCollator])
+def test_one_batch_mixes_whole_and_cut_pictures(config, example, collator):
+    records = [
+        example([None, None, "Q"], "A", sizes=SIZES, id="two"),
+        example("no picture", "A", id="text"),
+        example([None, "Q"], "A", sizes=SIZES[:1], id="one"),
+    ]
+    collate = collator(tiny.make_processor(config), several_images="one_tile")
+    model = tiny.make_model(config).eval()
+    together = collate(records)
+    assert together["num_tiles"] == [1, 1, together["pixel_values"].shape[0] - 2]
+    assert together["num_tiles"][2] > 1
+    with torch.no_grad():
+        alone = [model(**{**collate([record]), "labels": None}).logits[0] for record in records]
+        logits = model(**{**together, "labels": None}).logits
+    if collator is PackedCollator:
+        cu_seq_lens = together["cu_seq_lens_q"].tolist()
+        rows = [logits[0, start:end] for start, end in itertools.pairwise(cu_seq_lens)]
+        alone[1] = alone[1][: len(rows[1])]  # the pack of text alone ends with a black picture
+    else:
+        rows = [row[mask.bool()] for row, mask in zip(logits, together["attention_mask"])]
+    for row, expected in zip(rows, alone, strict=True):
+        torch.testing.assert_close(row, expected, rtol=0, atol=1e-5)
+
+
+def test_tile_counts_that_are_wrong_are_named(config, example):
+    batch = PaddedCollator(tiny.make_processor(config), several_images="one_tile")(
+        [example([None, None, "Q"], "A", sizes=SIZES)]
+    )
+    model = tiny.make_model(config)
+    with pytest.raises(ValueError, match="`num_tiles` counts 1 pictures and `image_sizes` 2"):
+        model(**{**batch, "num_tiles": [2]})
+    with pytest.raises(ValueError, match="`num_tiles` says 7 for picture 1"):
+        model(**{**batch, "num_tiles": [1, 7]})
+
+
+def test_an_unknown_rule_is_refused(tiny_processor, example):
     with pytest.raises(ValueError, match="several_images must be"):
-        encode_example(records[0], processor, several_images="pad")
+        encode_example(example([None, "Q"], "A"), tiny_processor, several_images="pad")

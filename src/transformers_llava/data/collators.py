@@ -14,7 +14,8 @@ class PaddedCollator:
     Examples to one row each, padded on the right.
 
     Contract: `input_ids`, `labels`, `attention_mask` (B, T); `pixel_values` (num_tiles, 3, H, W) of all pictures in
-    order and `image_sizes` (num_images, 2) as (height, width), both absent when no example has a picture.
+    order and `image_sizes` (num_images, 2) as (height, width), both absent when no example has a picture;
+    `num_tiles`, a list of one int per picture, where `several_images` makes them differ in rule.
 
     Args:
         processor (`OpenLlavaProcessor`):
@@ -26,8 +27,8 @@ class PaddedCollator:
         too_long (`str`, *optional*, defaults to `"truncate_text"`):
             See `encode_example`.
         several_images (`str`, *optional*, defaults to `"tiles"`):
-            See `encode_example`. A batch must not mix one-tile pictures with tiled ones: the model could not tell
-            which is which.
+            See `encode_example`. With `"one_tile"` on a tiled checkpoint the batch also says the `num_tiles` of each
+            picture, because some are whole and some are cut.
         always_image (`bool`, *optional*, defaults to `False`):
             Append a row without any label that only holds a black picture when no example has one, so that the tower
             and the projector take part in every step on every rank.
@@ -50,7 +51,7 @@ class PaddedCollator:
         self.several_images: SeveralImages = several_images
         self.always_image = always_image
 
-    def __call__(self, examples: list[Example]) -> dict[str, torch.Tensor]:
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
         encoded = _encode(self, examples)
         if self.always_image and all(example.pixel_values is None for example in encoded):
             encoded.append(image_only_document(self.processor))
@@ -64,7 +65,7 @@ class PaddedCollator:
             "input_ids": pad([example.input_ids for example in encoded], pad_token_id),  # (B, T)
             "labels": pad([example.labels for example in encoded], IGNORE_INDEX),  # (B, T)
             "attention_mask": (torch.arange(int(lengths.max()))[None] < lengths[:, None]).long(),  # (B, T)
-            **_pixels(encoded),
+            **_pixels(self, encoded),
         }
 
 
@@ -99,7 +100,7 @@ class PackedCollator:
         self.too_long: TooLongPolicy = too_long
         self.several_images: SeveralImages = several_images
 
-    def __call__(self, examples: list[Example]) -> dict[str, torch.Tensor | int]:
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
         encoded = _encode(self, examples)
         if all(example.pixel_values is None for example in encoded):
             encoded.append(image_only_document(self.processor))
@@ -116,7 +117,7 @@ class PackedCollator:
             "cu_seq_lens_k": cu_seq_lens,
             "max_length_q": max(lengths),
             "max_length_k": max(lengths),
-            **_pixels(encoded),
+            **_pixels(self, encoded),
         }
 
 
@@ -136,7 +137,6 @@ def image_only_document(processor: Any) -> EncodedExample:
 
 def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) -> list[EncodedExample]:
     assert examples, "a batch needs at least one example"
-    _check_unmixed(collator, examples)
     return [
         encode_example(
             example,
@@ -150,24 +150,23 @@ def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) 
     ]
 
 
-def _check_unmixed(collator: PaddedCollator | PackedCollator, examples: list[Example]) -> None:
-    if collator.several_images == "tiles" or not collator.processor.tiling_rule().is_tiled:
-        return
-    counts = {min(len(example["images"]), 2): f"{example['source']}/{example['id']}" for example in examples}
-    if 1 in counts and 2 in counts:
-        raise ValueError(
-            f"one batch holds '{counts[1]}' with one picture, which is cut into tiles, and '{counts[2]}' with "
-            "several, which are one tile each; the model could not tell which tile belongs to which picture. Batch "
-            "them apart, or use several_images='tiles'."
-        )
-
-
-def _pixels(encoded: list[EncodedExample]) -> dict[str, torch.Tensor]:
+def _pixels(collator: PaddedCollator | PackedCollator, encoded: list[EncodedExample]) -> dict[str, Any]:
     pixel_values = [example.pixel_values for example in encoded if example.pixel_values is not None]
     image_sizes = [example.image_sizes for example in encoded if example.image_sizes is not None]
     if not pixel_values:
         return {}
-    return {"pixel_values": torch.cat(pixel_values), "image_sizes": torch.cat(image_sizes)}
+    pixels: dict[str, Any] = {"pixel_values": torch.cat(pixel_values), "image_sizes": torch.cat(image_sizes)}
+    if collator.several_images == "one_tile" and collator.processor.tiling_rule().is_tiled:
+        pixels["num_tiles"] = [count for example in encoded for count in _tiles_of_pictures(example)]
+    return pixels
+
+
+def _tiles_of_pictures(example: EncodedExample) -> list[int]:
+    """Several pictures are one tile each; a single one has them all (and none has none)."""
+    if example.pixel_values is None or example.image_sizes is None:
+        return []
+    num_images = len(example.image_sizes)
+    return [1] * num_images if num_images > 1 else [len(example.pixel_values)]
 
 
 __all__ = ["PackedCollator", "PaddedCollator", "image_only_document"]

@@ -96,6 +96,13 @@ class DataConfig:
     max_length: int | None = field(
         default=None, metadata={"help": "Longest example in tokens, picture included. Longer ones are cut at the end."}
     )
+    several_images: str = field(
+        default="tiles",
+        metadata={
+            "help": "Where a tiled checkpoint reads a record with several pictures: `tiles` cuts each, `one_tile` "
+            "shows each whole, as LLaVA-NeXT trains."
+        },
+    )
     packed: bool = field(
         default=False,
         metadata={
@@ -112,6 +119,11 @@ class DataConfig:
             raise RecipeError(
                 "`train_data` is missing, so there is nothing to learn from. Give a list of sources, for example "
                 """--train_data '[{name: mine, path: mine.json, image_root: images}]', or the file of a mixture."""
+            )
+        if self.several_images not in ("tiles", "one_tile"):
+            raise RecipeError(
+                f"several_images={self.several_images!r} is no way to show several pictures. Choose `tiles` or "
+                "`one_tile`."
             )
 
 

@@ -3,11 +3,12 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 
 from transformers_llava.chat_templates import load_chat_template
+from transformers_llava.data.encoding import SeveralImages
 from transformers_llava.data.lengths import ExampleLength
 from transformers_llava.data.lock import count_tokens_of_sources, make_lock
 from transformers_llava.data.measuring import LengthReport, measure_examples
@@ -73,6 +74,7 @@ def prepare_data(recipe: Recipe, processor: OpenLlavaProcessor | None = None) ->
         dataset,
         processor,
         max_length=data.max_length,
+        several_images=cast(SeveralImages, data.several_images),
         strict=data.strict,
         num_proc=data.data_num_proc,
         token_budgets=config.token_budgets,

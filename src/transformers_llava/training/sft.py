@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftModel
@@ -17,6 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from transformers_llava.data.collators import PackedCollator, PaddedCollator
+from transformers_llava.data.encoding import SeveralImages
 from transformers_llava.data.lock import write_lock
 from transformers_llava.data.schema import RecordError
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
@@ -111,11 +113,14 @@ def train(recipe: Recipe) -> RunRecord:
 
 
 def _collator(recipe: Recipe, processor: OpenLlavaProcessor) -> PackedCollator | PaddedCollator:
+    several_images = cast(SeveralImages, recipe.data.several_images)
     if recipe.data.packed:
-        return PackedCollator(processor, recipe.data.max_length)
+        return PackedCollator(processor, recipe.data.max_length, several_images=several_images)
     # A step of text alone leaves tower and projector without a gradient, which no distributed backend survives.
     needs_image = any(recipe.components[name].mode != "frozen" for name in ("vision_tower", "multi_modal_projector"))
-    return PaddedCollator(processor, recipe.data.max_length, always_image=needs_image)
+    return PaddedCollator(
+        processor, recipe.data.max_length, several_images=several_images, always_image=needs_image
+    )
 
 
 def _check_steps(num_examples: int, recipe: Recipe) -> None:
@@ -159,11 +164,7 @@ def _save(trainer: LlavaTrainer, data: PreparedData) -> None:
     if isinstance(trainer.model, PeftModel):
         for config in trainer.model.peft_config.values():
             config.base_model_name_or_path = None  # a path of this machine, which means nothing elsewhere
-        for config in trainer.model.peft_config.values():
-            config.base_model_name_or_path = None  # a path of this machine, which means nothing elsewhere
         trainer.save_model(str(output_dir / "adapter"))
-        if trainer.args.should_save:
-            (output_dir / "adapter" / "README.md").unlink(missing_ok=True)  # peft's draft, with the same path
         if trainer.args.should_save:
             (output_dir / "adapter" / "README.md").unlink(missing_ok=True)  # peft's draft, with the same path
         trainer.model = trainer.model.merge_and_unload()
