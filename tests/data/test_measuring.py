@@ -105,6 +105,28 @@ def test_counts_are_kept_under_content_template_and_policy(tiny_processor, datas
     assert [num_counted(), num_counted()] == [4, 4]
 
 
+def test_an_interrupted_count_goes_on_where_it_stopped(tiny_processor, dataset, monkeypatch):
+    monkeypatch.setattr(measuring, "_ROWS_PER_TASK", 2)
+    monkeypatch.setattr(measuring, "_ROWS_PER_PART", 4)
+    many = dataset.select([0, 1, 2, 3] * 3)
+    expected = measure_examples(many, tiny_processor)
+    counted = []
+    outcome = TokenCounter.outcome
+
+    def stop_at_the_seventh(*args):
+        counted.append(1)
+        if len(counted) == 7:
+            raise KeyboardInterrupt
+        return outcome(*args)
+
+    monkeypatch.setattr(TokenCounter, "outcome", stop_at_the_seventh)
+    with pytest.raises(KeyboardInterrupt):
+        measure_examples(many, tiny_processor, cache_key="a")
+    again = measure_examples(many, tiny_processor, cache_key="a")
+    assert len(counted) == 7 + 8  # the first four were kept
+    assert (again.lengths, again.report) == (expected.lengths, expected.report)
+
+
 def test_nothing_has_no_lengths(tiny_processor, dataset):
     measured = measure_examples(dataset.select([]), tiny_processor, max_length=5, num_proc=2)
     assert (measured.lengths, measured.report.longest) == ([], 0)

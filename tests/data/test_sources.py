@@ -226,7 +226,7 @@ def test_a_hub_data_set_is_asked_for_at_its_commit(monkeypatch, png):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     dataset, _ = load_source(SourceConfig("s", "hf://datasets/owner/name/config", revision="a" * 40, split="test"))
-    assert asked == {"args": ("owner/name", "config"), "split": "test", "revision": "a" * 40}
+    assert asked == {"args": ("owner/name", "config"), "split": "test", "revision": "a" * 40, "streaming": False}
     assert dataset["id"] == ["7"]
 
 

@@ -1,12 +1,16 @@
 """Examples to batches: padded rows, or one packed row. The contract of a batch lives here."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from PIL import Image
 
 from transformers_llava.data.encoding import SeveralImages, TooLongPolicy, encode_example
-from transformers_llava.data.schema import IGNORE_INDEX, EncodedExample, Example
+from transformers_llava.data.schema import IGNORE_INDEX, EncodedExample, Example, RecordError
+
+
+RejectRecord = Callable[[RecordError], None]
 
 
 class PaddedCollator:
@@ -32,6 +36,9 @@ class PaddedCollator:
         always_image (`bool`, *optional*, defaults to `False`):
             Append a row without any label that only holds a black picture when no example has one, so that the tower
             and the projector take part in every step on every rank.
+        on_error (`Callable`, *optional*):
+            Told the `RecordError` of an example that cannot be encoded, which is then left out. Without it the error
+            is raised. A batch of which nothing is left is one black picture without labels.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class PaddedCollator:
         too_long: TooLongPolicy = "truncate_text",
         several_images: SeveralImages = "tiles",
         always_image: bool = False,
+        on_error: RejectRecord | None = None,
     ) -> None:
         self.processor = processor
         self.max_length = max_length
@@ -50,10 +58,12 @@ class PaddedCollator:
         self.too_long: TooLongPolicy = too_long
         self.several_images: SeveralImages = several_images
         self.always_image = always_image
+        self.on_error = on_error
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
         encoded = _encode(self, examples)
-        if self.always_image and all(example.pixel_values is None for example in encoded):
+        is_text_alone = all(example.pixel_values is None for example in encoded)
+        if not encoded or (self.always_image and is_text_alone):
             encoded.append(image_only_document(self.processor))
         lengths = torch.tensor([len(example.input_ids) for example in encoded])
         pad_token_id = self.processor.tokenizer.pad_token_id or 0  # any id: the mask decides, not the id
@@ -82,7 +92,7 @@ class PackedCollator:
     Five numbers: documents of 3 and 2 tokens give position_ids [0, 1, 2, 0, 1] and cu_seq_lens [0, 3, 5].
 
     Args:
-        processor, max_length, template, too_long, several_images: as for `PaddedCollator`.
+        processor, max_length, template, too_long, several_images, on_error: as for `PaddedCollator`.
     """
 
     def __init__(
@@ -93,12 +103,14 @@ class PackedCollator:
         template: str | None = None,
         too_long: TooLongPolicy = "truncate_text",
         several_images: SeveralImages = "tiles",
+        on_error: RejectRecord | None = None,
     ) -> None:
         self.processor = processor
         self.max_length = max_length
         self.template = template
         self.too_long: TooLongPolicy = too_long
         self.several_images: SeveralImages = several_images
+        self.on_error = on_error
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
         encoded = _encode(self, examples)
@@ -136,18 +148,24 @@ def image_only_document(processor: Any) -> EncodedExample:
 
 
 def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) -> list[EncodedExample]:
-    assert examples, "a batch needs at least one example"
-    return [
-        encode_example(
-            example,
-            collator.processor,
-            max_length=collator.max_length,
-            template=collator.template,
-            too_long=collator.too_long,
-            several_images=collator.several_images,
-        )
-        for example in examples
-    ]
+    encoded = []
+    for example in examples:
+        try:
+            encoded.append(
+                encode_example(
+                    example,
+                    collator.processor,
+                    max_length=collator.max_length,
+                    template=collator.template,
+                    too_long=collator.too_long,
+                    several_images=collator.several_images,
+                )
+            )
+        except RecordError as error:
+            if collator.on_error is None:
+                raise
+            collator.on_error(error)
+    return encoded
 
 
 def _pixels(collator: PaddedCollator | PackedCollator, encoded: list[EncodedExample]) -> dict[str, Any]:
@@ -169,4 +187,4 @@ def _tiles_of_pictures(example: EncodedExample) -> list[int]:
     return [1] * num_images if num_images > 1 else [len(example.pixel_values)]
 
 
-__all__ = ["PackedCollator", "PaddedCollator", "image_only_document"]
+__all__ = ["PackedCollator", "PaddedCollator", "RejectRecord", "image_only_document"]

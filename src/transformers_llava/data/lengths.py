@@ -42,7 +42,12 @@ def measure_example(example: Example, processor: Any, *, template: str | None = 
 
 
 class TokenCounter:
-    """Processor, template and policy, ready to look at one example after another."""
+    """
+    Processor, template and policy, ready to look at one example after another.
+
+    With `look_at_images=False` no header is read where every picture costs the same, as without tiles; that a picture
+    is missing is then found when it is opened.
+    """
 
     def __init__(
         self,
@@ -52,10 +57,14 @@ class TokenCounter:
         max_length: int | None = None,
         too_long: LengthPolicy = "truncate_text",
         several_images: SeveralImages = "tiles",
+        look_at_images: bool = True,
     ) -> None:
         self.processor, self.template = processor, chat_template_of(processor, template)
         self.max_length, self.too_long = max_length, too_long
         self.several_images: SeveralImages = several_images
+        self.fixed_cost: int | None = None
+        if not look_at_images and not processor.tiling_rule().is_tiled:
+            self.fixed_cost = processor.num_image_tokens(1, 1)
         self.cost_of_path: dict[tuple[str, bool], int] = {}  # many records share a picture
 
     def count(self, example: Example) -> tuple[int, bool]:
@@ -105,6 +114,8 @@ class TokenCounter:
             raise error.of(f"{example['source']}/{example['id']}") from error
 
     def _cost(self, reference: ImageReference, images_kwargs: dict[str, Any]) -> int:
+        if self.fixed_cost is not None:
+            return self.fixed_cost
         key = (reference["path"], bool(images_kwargs)) if reference["bytes"] is None and reference["path"] else None
         cost = self.cost_of_path.get(key) if key is not None else None
         if cost is None:

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from transformers_llava.data.schema import RecordError
 
 _EXAMPLES_PER_REASON = 5
 _ROWS_PER_TASK = 1000
+_ROWS_PER_PART = 50_000  # about half a minute of counting
 
 
 @dataclass
@@ -114,8 +117,10 @@ def measure_examples(
         file = folder / f"lengths.{counter.fingerprint(cache_key)}.parquet"
     table = _read(file, len(dataset))
     if table is None:
-        table = _measure(dataset, counter, num_proc)
+        table = _measure(dataset, counter, num_proc, file)
         _write(file, table)
+        if file is not None:
+            shutil.rmtree(_folder_of_parts(file), ignore_errors=True)
     return _select(dataset, table, counter, token_budgets or {}, strict=strict)
 
 
@@ -130,18 +135,43 @@ _COLUMNS = pyarrow.schema(
 _worker: Callable[[int], pyarrow.Table] | None = None
 
 
-def _measure(dataset: Dataset, counter: TokenCounter, num_proc: int | None) -> pyarrow.Table:
-    starts = range(0, len(dataset), _ROWS_PER_TASK)
+def _measure(dataset: Dataset, counter: TokenCounter, num_proc: int | None, file: Path | None) -> pyarrow.Table:
+    """Counts in parts. Where counts are kept, so is every part: an interrupted run counts the others only."""
+    starts_of_part = range(0, len(dataset), _ROWS_PER_PART)
+    kept = {start: _read_part(file, start, len(dataset)) for start in starts_of_part}
+    missing = [start for start in starts_of_part if kept[start] is None]
+    tasks = [task for start in missing for task in _tasks_of_part(start, len(dataset))]
     bar = tqdm(total=len(dataset), desc="tokens of examples", unit="example", delay=2.0, mininterval=0.5)
-    tables = []
-    for table in _run(dataset, counter, starts, num_proc or 1):
-        tables.append(table)
-        bar.update(len(table))
+    bar.update(sum(len(table) for table in kept.values() if table is not None))
+    counted = _run(dataset, counter, tasks, num_proc or 1)
+    for start in missing:
+        tables = []
+        for table in islice(counted, len(_tasks_of_part(start, len(dataset)))):
+            tables.append(table)
+            bar.update(len(table))
+        part = kept[start] = pyarrow.concat_tables(tables)
+        if file is not None and len(starts_of_part) > 1:
+            _write(_folder_of_parts(file) / f"{start}.parquet", part)
     bar.close()
-    return pyarrow.concat_tables(tables) if tables else _COLUMNS.empty_table()
+    parts = [table for start in starts_of_part if (table := kept[start]) is not None]
+    return pyarrow.concat_tables(parts) if parts else _COLUMNS.empty_table()
 
 
-def _run(dataset: Dataset, counter: TokenCounter, starts: range, num_proc: int) -> Iterator[pyarrow.Table]:
+def _tasks_of_part(start: int, num_rows: int) -> range:
+    return range(start, min(start + _ROWS_PER_PART, num_rows), _ROWS_PER_TASK)
+
+
+def _folder_of_parts(file: Path) -> Path:
+    return file.with_suffix(".parts")
+
+
+def _read_part(file: Path | None, start: int, num_rows: int) -> pyarrow.Table | None:
+    if file is None:
+        return None
+    return _read(_folder_of_parts(file) / f"{start}.parquet", min(_ROWS_PER_PART, num_rows - start))
+
+
+def _run(dataset: Dataset, counter: TokenCounter, starts: Sequence[int], num_proc: int) -> Iterator[pyarrow.Table]:
     if num_proc == 1 or len(starts) < 2:
         yield from map(_task(dataset, counter), starts)
         return

@@ -29,7 +29,9 @@ class RawRecord(NamedTuple):
     error: RecordError | None = None
 
 
-def read_records(path: str | Path, *, revision: str | None = None, split: str = "train") -> Iterator[RawRecord]:
+def read_records(
+    path: str | Path, *, revision: str | None = None, split: str = "train", streaming: bool = False
+) -> Iterator[RawRecord]:
     """
     Read records one at a time.
 
@@ -44,12 +46,14 @@ def read_records(path: str | Path, *, revision: str | None = None, split: str = 
             Commit of a repository on the Hub; needed there, so that the data is the same tomorrow.
         split (`str`, *optional*, defaults to `"train"`):
             Split of a folder or repository.
+        streaming (`bool`, *optional*, defaults to `False`):
+            Read a folder or repository as it comes, instead of storing it first. Files are always read so.
     """
     if str(path).startswith(HUB_SCHEME):
-        return _read_dataset(str(path), revision, split)
+        return _read_dataset(str(path), revision, split, streaming)
     path = Path(path)
     if path.is_dir():
-        return _read_dataset(str(path), None, split)
+        return _read_dataset(str(path), None, split, streaming)
     if not path.is_file():
         raise ValueError(f"the data file {str(path)!r} does not exist. Nothing can be read from it. Check `path`.")
     suffix = path.suffix.lower()
@@ -223,19 +227,24 @@ def _rows(batch: pyarrow.RecordBatch) -> Iterator[Any]:
                 yield error
 
 
-def _read_dataset(path: str, revision: str | None, split: str) -> Iterator[RawRecord]:
+def _read_dataset(path: str, revision: str | None, split: str, streaming: bool) -> Iterator[RawRecord]:
     import datasets
 
+    table: Any
     if path.startswith(HUB_SCHEME):
         repository, configuration = _repository(path)
-        table = datasets.load_dataset(repository, configuration, split=split, revision=_pinned(path, revision))
+        table = datasets.load_dataset(
+            repository, configuration, split=split, revision=_pinned(path, revision), streaming=streaming
+        )
     elif (Path(path) / "dataset_info.json").is_file() and (Path(path) / "state.json").is_file():
         table = datasets.load_from_disk(path)
     else:
-        table = datasets.load_dataset(path, split=split)
-    if not isinstance(table, datasets.Dataset):
+        table = datasets.load_dataset(path, split=split, streaming=streaming)
+    if not isinstance(table, (datasets.Dataset, datasets.IterableDataset)):
         raise ValueError(f"{path!r} holds the splits {sorted(table)}. Name one of their folders as `path`.")
-    for number, record in enumerate(table.cast(_undecoded(table.features))):
+    if table.features is not None:  # a stream may not know its columns before it is read
+        table = table.cast(_undecoded(table.features))
+    for number, record in enumerate(table):
         yield RawRecord({key: value for key, value in record.items() if value is not None}, f"row {number}")
 
 

@@ -164,7 +164,7 @@ def load_source_with_digests(
     request = ParseRequest(
         name=config.name,
         path=config.path,
-        image_root=_image_root(config),
+        image_root=image_root_of(config),
         format=config.format,
         drop_duplicate_ids=config.duplicate_ids == "drop",
         revision=config.revision,
@@ -201,7 +201,8 @@ def load_source_with_digests(
     return LoadedSource(dataset, report, digests[places])
 
 
-def _image_root(config: SourceConfig) -> Path | None:
+def image_root_of(config: SourceConfig) -> Path | None:
+    """The folder or archive that the image paths of a source start from."""
     if config.image_root is None:
         if config.path.startswith(HUB_SCHEME):
             return None
@@ -244,4 +245,12 @@ def _content_digests(parsed: ParsedSource, verdicts: list[ImageVerdict], kept: l
     return np.frombuffer(bytes(joined), dtype=np.uint8).reshape(-1, 32)
 
 
-__all__ = ["AMOUNTS", "LoadedSource", "RowOrder", "SourceConfig", "load_source", "load_source_with_digests"]
+__all__ = [
+    "AMOUNTS",
+    "LoadedSource",
+    "RowOrder",
+    "SourceConfig",
+    "image_root_of",
+    "load_source",
+    "load_source_with_digests",
+]

@@ -109,6 +109,13 @@ class DataConfig:
             "help": "Deal the examples of each optimizer step into equal packs without padding. Changes no result."
         },
     )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read records while training instead of storing and measuring them first. Needs max_steps."},
+    )
+    streaming_window: int = field(
+        default=64, metadata={"help": "Steps of a stream that are shuffled and packed together."}
+    )
     strict: bool = field(
         default=False, metadata={"help": "Stop at the first broken record, instead of counting it and going on."}
     )

@@ -46,6 +46,10 @@ class PreparedData:
     report: LengthReport
     lock: dict[str, Any]
 
+    def to_dict(self) -> dict[str, Any]:
+        """What `run.json` says about the data."""
+        return {**self.mixture.to_dict(), "lengths": self.report.to_dict()}
+
 
 def prepare_data(recipe: Recipe, processor: OpenLlavaProcessor | None = None) -> PreparedData:
     """
@@ -62,9 +66,9 @@ def prepare_data(recipe: Recipe, processor: OpenLlavaProcessor | None = None) ->
     data = recipe.data
     if processor is None:
         _, processor = load_processor(recipe.model)
-    processor.chat_template = _chat_template(data, processor)
+    processor.chat_template = chat_template_of_recipe(data, processor)
     try:
-        config = _mixture_config(data, recipe.sft.seed)
+        config = mixture_config_of_recipe(data, recipe.sft.seed)
         dataset, mixture = build_mixture(config, strict=data.strict, num_proc=data.data_num_proc)
     except RecordError:
         raise
@@ -101,13 +105,15 @@ def report_data(data: PreparedData) -> None:
         logger.warning("%s left out (%s), for example: %s", f"{count:,}", reason, report.examples[reason][0])
 
 
-def _mixture_config(data: DataConfig, seed: int) -> MixtureConfig:
+def mixture_config_of_recipe(data: DataConfig, seed: int) -> MixtureConfig:
+    """The sources of `train_data`, or of the mixture file that it names."""
     if isinstance(data.train_data, str):
         return read_mixture_file(data.train_data, seed=seed)
     return MixtureConfig([SourceConfig.from_dict(source) for source in data.train_data or []], seed=seed)
 
 
-def _chat_template(data: DataConfig, processor: Any) -> str:
+def chat_template_of_recipe(data: DataConfig, processor: Any) -> str:
+    """The template that `chat_template` names, or the checkpoint's own."""
     name = data.chat_template
     if name is None:
         if not processor.chat_template:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -17,7 +17,7 @@ from transformers import set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from transformers_llava.data.collators import PackedCollator, PaddedCollator
+from transformers_llava.data.collators import PackedCollator, PaddedCollator, RejectRecord
 from transformers_llava.data.encoding import SeveralImages
 from transformers_llava.data.lock import write_lock
 from transformers_llava.data.schema import RecordError
@@ -34,6 +34,7 @@ from transformers_llava.training.configs import LlavaSFTConfig, RecipeError
 from transformers_llava.training.preparing import PreparedData, prepare_data, report_data
 from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
 from transformers_llava.training.run_record import RunRecord, hardware, package_versions
+from transformers_llava.training.streaming import StreamedData, StreamingTrainer
 from transformers_llava.training.trainer import LlavaTrainer
 
 
@@ -78,48 +79,64 @@ def train(recipe: Recipe) -> RunRecord:
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     model, processor = load_model(recipe.model, seed=args.seed)
     apply_component_config(model, recipe.components, frozen_dtype=half)
-    data = prepare_data(recipe, processor)
-    report_data(data)
-    _check_steps(len(data.dataset), recipe)
+    data = _read_data(recipe, processor)
 
     record = RunRecord(
         stage=recipe.stage,
         recipe=recipe.given,
         configuration=recipe.to_dict(),
         components=[],
-        data={**data.mixture.to_dict(), "lengths": data.report.to_dict()},
+        data=data.to_dict(),
         seed=args.seed,
         versions=package_versions(),
         hardware=hardware(args.world_size, args.distributed_state.distributed_type.value),
     )
-    trainer = LlavaTrainer(
-        model=model,
-        args=args,
-        train_dataset=data.dataset,
-        data_collator=_collator(recipe, processor),
-        processing_class=processor,
-        peft_config=lora_config(model, recipe.components),
-        components=recipe.components,
-        lengths=data.lengths,
-        run_record=record,
-    )
+    shared: dict[str, Any] = {
+        "model": model,
+        "args": args,
+        "processing_class": processor,
+        "peft_config": lora_config(model, recipe.components),
+        "components": recipe.components,
+        "run_record": record,
+    }
+    trainer: LlavaTrainer
+    if isinstance(data, StreamedData):
+        collator = _collator(recipe, processor, None if data.strict else data.rejections)
+        trainer = StreamingTrainer(train_dataset=data.dataset(), packs=data.packs, data_collator=collator, **shared)
+    else:
+        collator = _collator(recipe, processor)
+        trainer = LlavaTrainer(train_dataset=data.dataset, lengths=data.lengths, data_collator=collator, **shared)
     table = component_table(trainer.model, recipe.components, args.learning_rate, args.weight_decay)
     record.components = table_as_dicts(table)
     logger.info("\n%s\n", format_table(table))
 
     trainer.train(resume_from_checkpoint=_checkpoint(args))
+    if isinstance(data, StreamedData):
+        data.report()
+        record.data = data.to_dict()
     _save(trainer, data)
     return record
 
 
-def _collator(recipe: Recipe, processor: OpenLlavaProcessor) -> PackedCollator | PaddedCollator:
+def _read_data(recipe: Recipe, processor: OpenLlavaProcessor) -> PreparedData | StreamedData:
+    if recipe.data.streaming:
+        return StreamedData(recipe, processor)
+    data = prepare_data(recipe, processor)
+    report_data(data)
+    _check_steps(len(data.dataset), recipe)
+    return data
+
+
+def _collator(
+    recipe: Recipe, processor: OpenLlavaProcessor, on_error: RejectRecord | None = None
+) -> PackedCollator | PaddedCollator:
     several_images = cast(SeveralImages, recipe.data.several_images)
     if recipe.data.packed:
-        return PackedCollator(processor, recipe.data.max_length, several_images=several_images)
+        return PackedCollator(processor, recipe.data.max_length, several_images=several_images, on_error=on_error)
     # A step of text alone leaves tower and projector without a gradient, which no distributed backend survives.
     needs_image = any(recipe.components[name].mode != "frozen" for name in ("vision_tower", "multi_modal_projector"))
     return PaddedCollator(
-        processor, recipe.data.max_length, several_images=several_images, always_image=needs_image
+        processor, recipe.data.max_length, several_images=several_images, always_image=needs_image, on_error=on_error
     )
 
 
@@ -158,7 +175,7 @@ def _checkpoint(args: LlavaSFTConfig) -> str | None:
     return str(max(complete, key=lambda folder: int(folder.name.rpartition("-")[2])))
 
 
-def _save(trainer: LlavaTrainer, data: PreparedData) -> None:
+def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData) -> None:
     """Weights, configuration, processor, run record, mixture and its lock; of a LoRA run also the adapter."""
     output_dir = Path(trainer.args.output_dir)
     if isinstance(trainer.model, PeftModel):
@@ -169,10 +186,10 @@ def _save(trainer: LlavaTrainer, data: PreparedData) -> None:
             (output_dir / "adapter" / "README.md").unlink(missing_ok=True)  # peft's draft, with the same path
         trainer.model = trainer.model.merge_and_unload()
     trainer.save_model()
-    if trainer.args.should_save:
+    if trainer.args.should_save and isinstance(data, PreparedData):
         (output_dir / MIXTURE_REPORT_NAME).write_text(data.mixture.to_markdown(), encoding="utf-8")
         write_lock(data.lock, output_dir)
-        logger.info("saved %s", output_dir)
+    logger.info("saved %s", output_dir)
 
 
 def _is_first_process() -> bool:
