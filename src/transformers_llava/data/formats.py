@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transformers_llava.data.images import resolve_image
+from transformers_llava.data.remote import is_remote
 from transformers_llava.data.schema import ContentPart, Example, ImageReference, Message, RecordError
 
 
@@ -62,9 +63,19 @@ def to_example(
 
 
 def to_example_with_notes(
-    record: Any, *, source: str, image_root: Path | None, format: RecordFormat = "auto", default_id: str = "?"
+    record: Any,
+    *,
+    source: str,
+    image_root: Path | None,
+    format: RecordFormat = "auto",
+    default_id: str = "?",
+    allow_remote: bool = False,
 ) -> tuple[Example, tuple[str, ...]]:
-    """`to_example`, and what was changed on the way, as words to count: `leading_answer_dropped`."""
+    """
+    `to_example`, and what was changed on the way, as words to count: `leading_answer_dropped`.
+
+    With `allow_remote` a picture may be an address (`http`, `https`), which is fetched when it is first opened.
+    """
     record_id = default_id
     try:
         if not isinstance(record, dict):
@@ -73,6 +84,8 @@ def to_example_with_notes(
             record_id = str(record["id"])
         messages, images, notes = _reader(record, format)(record, image_root)
         _check_turns(messages)
+        if not allow_remote:
+            _check_local(images, image_root)
         example: Example = {"id": record_id, "messages": messages, "images": images, "source": source}
         _check_utf8(example)
     except RecordError as error:
@@ -190,13 +203,18 @@ def _declared_images(record: dict[str, Any], image_root: Path | None) -> list[Im
 
 
 def _reference(value: Any, image_root: Path | None) -> ImageReference:
-    if isinstance(value, str):
-        return resolve_image(value, image_root)
     if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
         return {"bytes": value["bytes"], "path": None}
-    if isinstance(value, dict) and isinstance(value.get("path"), str):
-        return resolve_image(value["path"], image_root)
+    path = value.get("path") if isinstance(value, dict) else value
+    if isinstance(path, str):
+        return {"bytes": None, "path": path} if is_remote(path) else resolve_image(path, image_root)
     raise _invalid(f"an image is {_kind(value)}, not a path or an object with `bytes` or `path`.")
+
+
+def _check_local(images: list[ImageReference], image_root: Path | None) -> None:
+    for reference in images:
+        if is_remote(reference["path"]):
+            resolve_image(str(reference["path"]), image_root)  # says that nothing is fetched, and what to do
 
 
 def _stands_alone(text: str) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from transformers_llava.data.archives import ARCHIVE_SCHEMES, archive_reference, is_archive, read_member
+from transformers_llava.data.remote import fetch_image, is_remote
 from transformers_llava.data.schema import ImageReference, RecordError
 
 
@@ -47,8 +48,8 @@ def resolve_image(name: str, image_root: Path | None) -> ImageReference:
     if _URL.match(name):
         raise RecordError(
             "remote_image",
-            f"the image {name[:200]!r} is a URL. Nothing is fetched while training. "
-            "Download it and write its path into the record.",
+            f"the image {name[:200]!r} is a URL, and nothing is fetched unless the source says so. Download it and "
+            "write its path into the record, or set `remote_images: fetch` for http addresses that you trust.",
         )
     if image_root is None:
         raise RecordError(
@@ -92,6 +93,8 @@ def read_image_bytes(reference: ImageReference) -> bytes:
     if path is None:
         raise RecordError("missing_image", "the image has neither bytes nor a path. Add one of them.")
     try:
+        if is_remote(path):
+            return fetch_image(path).read_bytes()
         if path.startswith(ARCHIVE_SCHEMES):
             return read_member(path)
         return Path(path).read_bytes()
@@ -139,7 +142,7 @@ def check_image(reference: ImageReference, level: str) -> str | None:
         image_size(reference)
     elif reference["bytes"] is None:
         path = reference["path"]
-        if path is None or path.startswith(ARCHIVE_SCHEMES):
+        if path is None or path.startswith(ARCHIVE_SCHEMES) or is_remote(path):
             read_image_bytes(reference)
         elif not Path(path).is_file():
             raise _missing(repr(path), None)
@@ -152,7 +155,7 @@ def _opened(reference: ImageReference) -> Iterator[Image.Image]:
     path = reference["path"]
     where = "embedded in the record" if path is None else repr(path)
     stream: Any = path
-    if reference["bytes"] is not None or path is None or path.startswith(ARCHIVE_SCHEMES):
+    if reference["bytes"] is not None or path is None or path.startswith(ARCHIVE_SCHEMES) or is_remote(path):
         stream = io.BytesIO(read_image_bytes(reference))
     try:
         with Image.open(stream) as image:

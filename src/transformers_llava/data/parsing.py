@@ -26,7 +26,16 @@ from transformers_llava.data.schema import EXAMPLE_FEATURES, Example, ImageRefer
 
 
 # The code that decides what a file is parsed into: with other code, what was kept is not taken again.
-_PARSERS = ("archives.py", "filtering.py", "formats.py", "images.py", "parsing.py", "reading.py", "schema.py")
+_PARSERS = (
+    "archives.py",
+    "filtering.py",
+    "formats.py",
+    "images.py",
+    "parsing.py",
+    "reading.py",
+    "remote.py",
+    "schema.py",
+)
 
 
 @lru_cache
@@ -47,6 +56,7 @@ class ParseRequest:
     revision: str | None = None
     split: str = "train"
     filters: RecordFilter | None = None
+    allow_remote: bool = False
 
     def key(self) -> str:
         """Name of the cache folder: changes when the content of the file or any argument does."""
@@ -58,6 +68,7 @@ class ParseRequest:
             self.format,
             str(self.drop_duplicate_ids),
             str(self.filters),
+            str(self.allow_remote),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -170,6 +181,7 @@ class _Writer:
                 image_root=request.image_root,
                 format=request.format,
                 default_id=raw.position,
+                allow_remote=request.allow_remote,
             )
             self._check_id(example["id"])
         except RecordError as error:

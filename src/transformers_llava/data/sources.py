@@ -18,6 +18,7 @@ from transformers_llava.data.formats import RecordFormat
 from transformers_llava.data.parsing import ParsedSource, ParseRequest, parse_source
 from transformers_llava.data.provenance import Download, SourcePart, count_by_folder
 from transformers_llava.data.reading import HUB_SCHEME
+from transformers_llava.data.remote import fetch_image_root
 from transformers_llava.data.reports import SourceReport
 from transformers_llava.data.verification import ImageVerdict, VerificationLevel, check_level, verify_images
 
@@ -39,7 +40,10 @@ class SourceConfig:
     format: RecordFormat = field(default="auto", metadata={"help": "auto, llava, sharegpt or messages."})
     image_root: str | None = field(
         default=None,
-        metadata={"help": "Folder, .zip or .tar that image paths start from. Default: the folder of the data file."},
+        metadata={
+            "help": "Folder, .zip or .tar that image paths start from, here or as "
+            "hf://datasets/OWNER/NAME@COMMIT/PATH. Default: the folder of the data file."
+        },
     )
     num_examples: int | None = field(default=None, metadata={"help": "Use so many examples, drawn with `seed`."})
     weight: float | None = field(
@@ -58,6 +62,12 @@ class SourceConfig:
     split: str = field(default="train", metadata={"help": "Split of a folder or Hub repository."})
     verify_images: VerificationLevel = field(
         default="decode", metadata={"help": "How closely pictures are looked at: decode, header or none."}
+    )
+    remote_images: Literal["refuse", "fetch"] = field(
+        default="refuse",
+        metadata={
+            "help": "What happens to a picture that is an http address: refuse, or fetch it once into the cache."
+        },
     )
     duplicate_ids: Literal["keep", "drop"] = field(
         default="keep",
@@ -99,6 +109,10 @@ class SourceConfig:
             check_sampling(self.name, self.sampling)
         if self.duplicate_ids not in ("keep", "drop"):
             raise ValueError(f"source {self.name!r} has duplicate_ids={self.duplicate_ids!r}. Use 'keep' or 'drop'.")
+        if self.remote_images not in ("refuse", "fetch"):
+            raise ValueError(
+                f"source {self.name!r} has remote_images={self.remote_images!r}. Use 'refuse' or 'fetch'."
+            )
         check_level(self.verify_images)
         if self.filters is not None and not isinstance(self.filters, RecordFilter):
             self.filters = RecordFilter.from_dict(self.filters, self.name)
@@ -170,6 +184,7 @@ def load_source_with_digests(
         revision=config.revision,
         split=config.split,
         filters=config.filters,
+        allow_remote=config.remote_images == "fetch",
     )
     parsed = parse_source(request, strict=strict, cache_dir=cache_dir)
     verdicts = verify_images(parsed, level=config.verify_images, num_proc=num_proc)
@@ -207,6 +222,8 @@ def image_root_of(config: SourceConfig) -> Path | None:
         if config.path.startswith(HUB_SCHEME):
             return None
         return Path(os.path.abspath(config.path)).parent
+    if config.image_root.startswith(HUB_SCHEME):
+        return fetch_image_root(config.image_root)
     image_root = Path(os.path.abspath(config.image_root))  # a worker, or a later run, may stand elsewhere
     exists = image_root.is_file() if is_archive(image_root) else image_root.is_dir()
     if not exists:

@@ -91,6 +91,7 @@ class StreamedMixture:
             image_root=image_root,
             format=source.format,
             default_id=raw.position,
+            allow_remote=source.remote_images == "fetch",
         )
         name = f"{source.name}/{example['id']}"
         unmet = source.filters.unmet(example, image_root) if source.filters is not None else None

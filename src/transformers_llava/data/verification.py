@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers_llava.data.archives import archive_of
 from transformers_llava.data.images import check_image
 from transformers_llava.data.parsing import ParsedSource
+from transformers_llava.data.remote import is_remote, remote_file
 from transformers_llava.data.schema import RecordError
 
 
@@ -98,7 +99,7 @@ def _state(path: str | None) -> str:
     if path is None:
         return "embedded"
     try:
-        status = os.stat(archive_of(path))
+        status = os.stat(remote_file(path) if is_remote(path) else archive_of(path))
     except OSError:
         return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
