@@ -115,8 +115,8 @@ def fetch_image_root(root: str) -> Path:
     match = HUB_ROOT.fullmatch(root)
     if match is None:
         raise ValueError(
-            f"the image root {root!r} is not hf://datasets/OWNER/NAME@COMMIT[/FOLDER or ARCHIVE] with the 40 digits of "
-            "a commit. A branch moves, and the pictures with it."
+            f"the image root {root!r} is not hf://datasets/OWNER/NAME@COMMIT[/FOLDER or ARCHIVE] with the 40 digits "
+            "of a commit. A branch moves, and the pictures with it."
         )
     repository, revision, inside = match[1], match[2], (match[3] or "").strip("/")
     if ".." in inside.split("/"):
