@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
@@ -83,6 +84,29 @@ def test_accumulation_does_not_change_the_step(run: Callable) -> None:
     assert max((a[name] - b[name]).abs().max() for name in a) < 1e-6
     losses = [[entry["loss"] for entry in r.loss_history if "loss" in entry] for r in (first, second)]
     torch.testing.assert_close(*map(torch.tensor, losses))
+
+
+@pytest.mark.parametrize("num_examples", [17, 20])
+def test_the_last_step_of_an_epoch_takes_what_is_left(run: Callable, data_file: Path, num_examples: int) -> None:
+    source = {"name": "toys", "path": str(data_file), "num_examples": num_examples}
+    runs = {}
+    for packed, micro, accumulation in ((True, 8, 1), (True, 1, 8), (False, 1, 8), (False, 4, 2)):
+        runs[packed, micro] = run(
+            f"{packed}_{micro}",
+            train_data=[source],
+            optim="sgd",
+            packed=packed,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=accumulation,
+        )
+    reference, record = runs.pop((True, 8))
+    assert record.progress["global_step"] == 6  # two epochs of two whole steps and what is left
+    weights = load_file(reference / "model.safetensors")
+    for folder, other in runs.values():
+        assert other.progress["global_step"] == 6
+        assert all(
+            torch.allclose(t, weights[n], atol=1e-6) for n, t in load_file(folder / "model.safetensors").items()
+        )
 
 
 def test_a_step_of_text_alone_trains_and_leaves_the_projector_where_it_was(run: Callable, data_file: Path) -> None:

@@ -126,6 +126,25 @@ def deal_packs(packs: Sequence[list[int]], world_size: int) -> list[list[list[in
     return [list(packs[rank::world_size]) for rank in range(world_size)]
 
 
+def deal_step(
+    lengths: Sequence[int],
+    has_image: Sequence[bool],
+    *,
+    world_size: int,
+    accumulation_steps: int,
+    image_cost: int = 0,
+) -> list[list[list[int]]]:
+    """
+    One optimizer step, dealt out: `[rank][micro-step]` -> places in `lengths`.
+
+    `plan_step` and `deal_packs`, also for the last step of an epoch, which may have fewer examples than packs: then
+    the rest of the packs are empty, and the collators make each a black picture without labels.
+    """
+    num_packs = world_size * accumulation_steps
+    packs = plan_step(lengths, has_image, min(num_packs, len(lengths)), image_cost=image_cost)
+    return deal_packs(packs + [[]] * (num_packs - len(packs)), world_size)
+
+
 @dataclass(frozen=True)
 class PackingReport:
     """What the packs of some steps look like."""
@@ -170,6 +189,8 @@ class PackingReport:
         for packs in steps:
             costs = []
             for pack in packs:
+                if not pack:  # of a last step with fewer examples than packs
+                    continue
                 pack_lengths = [lengths[index] for index in pack]
                 tokens.append(sum(pack_lengths))
                 costs.append(tokens[-1] + image_cost * sum(has_image[index] for index in pack))
@@ -178,7 +199,7 @@ class PackingReport:
                 longest = max(longest, *pack_lengths)
                 without_image += not any(has_image[index] for index in pack)
                 over_long += sum(max_length is not None and length > max_length for length in pack_lengths)
-            balances.append(max(costs) * len(costs) / sum(costs))
+            balances.append(max(costs) * len(packs) / sum(costs))
         if not tokens:
             raise ValueError("there is no step to report on: the data set is smaller than one global batch.")
         return cls(
@@ -201,4 +222,4 @@ class PackingReport:
         return asdict(self)
 
 
-__all__ = ["PackingReport", "deal_packs", "plan_step"]
+__all__ = ["PackingReport", "deal_packs", "deal_step", "plan_step"]

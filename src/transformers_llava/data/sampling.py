@@ -7,7 +7,7 @@ from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from transformers_llava.data.grouping import GROUPING_RULES
-from transformers_llava.data.packing import PackingReport, deal_packs, plan_step
+from transformers_llava.data.packing import PackingReport, deal_step
 
 
 class PackedBatchSampler(BatchRebalanceSampler):
@@ -24,7 +24,8 @@ class PackedBatchSampler(BatchRebalanceSampler):
         has_image (`Sequence[bool]`):
             Whether each has a picture.
         global_batch_size (`int`):
-            Examples per optimizer step, over all ranks and micro-steps. An incomplete last step is left out.
+            Examples per optimizer step, over all ranks and micro-steps. The last step of an epoch takes what is left;
+            where that is less than one example for each pack, the rest of the packs are empty.
         world_size (`int`, *optional*, defaults to 1), accumulation_steps (`int`, *optional*, defaults to 1):
             Their product is the number of packs per step.
         rank (`int`, *optional*, defaults to 0):
@@ -57,11 +58,8 @@ class PackedBatchSampler(BatchRebalanceSampler):
                 f"a global batch of {global_batch_size} examples cannot fill {world_size} x {accumulation_steps} "
                 "packs. Use fewer accumulation steps or a larger batch."
             )
-        if len(lengths) < global_batch_size:
-            raise ValueError(
-                f"{len(lengths)} examples do not fill one global batch of {global_batch_size}, so there would be no "
-                "step. Add data or make the batch smaller."
-            )
+        if not lengths:
+            raise ValueError("there is no example, so there would be no step.")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not one of {world_size} ranks.")
         super().__init__(
@@ -72,28 +70,33 @@ class PackedBatchSampler(BatchRebalanceSampler):
             shuffle=shuffle,
             seed=seed,
             rank=rank,
-            drop_last=True,
+            drop_last=False,
         )
         self.has_image = list(has_image)
         self.image_cost = image_cost
 
-    def _assign(self, indices: list[int], lengths: list[int]) -> list[list[list[int]]]:
-        """One step, dealt out: [rank][micro-step] -> indices. Called by the base class."""
-        packs = plan_step(
-            lengths,
-            [self.has_image[index] for index in indices],
-            self.dp_size * self.grad_accum,
-            image_cost=self.image_cost,
-        )
-        return deal_packs([[indices[place] for place in pack] for pack in packs], self.dp_size)
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self._dealt_steps():
+            yield from step[self.rank]
 
     def steps(self) -> Iterator[list[list[int]]]:
         """All packs of every step of this epoch, on all ranks."""
+        for step in self._dealt_steps():
+            yield [pack for rank in step for pack in rank]
+
+    def _dealt_steps(self) -> Iterator[list[list[list[int]]]]:
+        """Step by step: [rank][micro-step] -> indices."""
         order = self._order()
-        for step in range(self.num_global_batches):
-            indices = order[step * self.effective_batch_size : (step + 1) * self.effective_batch_size]
-            dealt = self._assign(indices, [self.lengths[index] for index in indices])
-            yield [pack for rank in dealt for pack in rank]
+        for start in range(0, len(order), self.effective_batch_size):
+            indices = order[start : start + self.effective_batch_size]
+            dealt = deal_step(
+                [self.lengths[index] for index in indices],
+                [self.has_image[index] for index in indices],
+                world_size=self.dp_size,
+                accumulation_steps=self.grad_accum,
+                image_cost=self.image_cost,
+            )
+            yield [[[indices[place] for place in pack] for pack in rank] for rank in dealt]
 
     def report(self, *, max_length: int | None = None) -> PackingReport:
         """The packing of this epoch."""

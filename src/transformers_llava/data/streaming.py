@@ -12,7 +12,7 @@ from transformers_llava.data.collators import RejectRecord
 from transformers_llava.data.formats import to_example_with_notes
 from transformers_llava.data.lengths import TokenCounter
 from transformers_llava.data.mixture import MixtureConfig
-from transformers_llava.data.packing import deal_packs, plan_step
+from transformers_llava.data.packing import deal_step
 from transformers_llava.data.reading import HUB_SCHEME, RawRecord, read_records
 from transformers_llava.data.schema import Example, RecordError
 from transformers_llava.data.sources import SourceConfig, image_root_of
@@ -180,14 +180,13 @@ class StreamedPacks(IterableDataset):
             yield _draw(window, self.global_batch_size, generator)
 
     def _deal(self, items: list[StreamedExample]) -> list[list[Example]]:
-        num_packs = self.world_size * self.accumulation_steps
-        packs = plan_step(
+        dealt = deal_step(
             [item.num_tokens for item in items],
             [bool(item.example["images"]) for item in items],
-            min(num_packs, len(items)),
+            world_size=self.world_size,
+            accumulation_steps=self.accumulation_steps,
         )
-        packs += [[]] * (num_packs - len(packs))
-        return [[items[place].example for place in pack] for pack in deal_packs(packs, self.world_size)[self.rank]]
+        return [[items[place].example for place in pack] for pack in dealt[self.rank]]
 
 
 def _draw(window: list[StreamedExample], num: int, generator: random.Random) -> list[StreamedExample]:

@@ -84,6 +84,11 @@ def prepare_data(recipe: Recipe, processor: OpenLlavaProcessor | None = None) ->
         token_budgets=config.token_budgets,
         cache_key=mixture.content_key(),
     )
+    if not measured.lengths:
+        raise RecipeError(
+            f"none of the {len(dataset):,} examples can be trained on ({dict(measured.report.dropped)}). The first: "
+            f"{next(iter(measured.report.examples.values()))[0]}"
+        )
     tokens = count_tokens_of_sources(measured.dataset["source"], [length.num_tokens for length in measured.lengths])
     lock = make_lock(config, mixture, tokens_of_source=tokens, lengths=measured.report)
     return PreparedData(measured.dataset, measured.lengths, processor, mixture, measured.report, lock)

@@ -123,7 +123,7 @@ def _read_data(recipe: Recipe, processor: OpenLlavaProcessor) -> PreparedData | 
         return StreamedData(recipe, processor)
     data = prepare_data(recipe, processor)
     report_data(data)
-    _check_steps(len(data.dataset), recipe)
+    _report_steps(len(data.dataset), recipe)
     return data
 
 
@@ -140,19 +140,13 @@ def _collator(
     )
 
 
-def _check_steps(num_examples: int, recipe: Recipe) -> None:
+def _report_steps(num_examples: int, recipe: Recipe) -> None:
     args = recipe.sft
     batch = args.train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
-    if num_examples < batch:
-        raise RecipeError(
-            f"{num_examples} usable examples do not fill one optimizer step of {batch} (per_device_train_batch_size "
-            f"{args.train_batch_size} x gradient_accumulation_steps {args.gradient_accumulation_steps} x "
-            f"{args.world_size} processes), so nothing would be trained. Use a smaller batch or more data."
-        )
     steps, rest = divmod(num_examples, batch)
     logger.info("%s steps of %s examples an epoch", f"{steps:,}", f"{batch:,}")
     if rest:
-        logger.info("each epoch leaves out %s examples (others each time) that do not fill a step", f"{rest:,}")
+        logger.info("and a last one of the %s that are left", f"{rest:,}")
 
 
 def _checkpoint(args: LlavaSFTConfig) -> str | None:
