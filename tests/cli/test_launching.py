@@ -38,7 +38,8 @@ def test_fields_reach_the_command_in_their_order(capsys: pytest.CaptureFixture) 
         ({"distributed_type": "NO", "use_cpu": True, "num_processes": 2}, 0, "accelerate would start one"),
         ({"distributed_type": "NO", "num_processes": 4}, 4, "accelerate would start one"),
         ({"distributed_type": "MULTI_GPU", "num_processes": 8}, 4, "Use `--num_processes 4`"),
-        ({"distributed_type": "FSDP", "num_processes": 32, "num_machines": 2}, 8, "Use `--num_processes 16`"),
+        ({"distributed_type": "MULTI_GPU", "num_processes": 32, "num_machines": 2}, 8, "Use `--num_processes 16`"),
+        ({"distributed_type": "FSDP", "num_processes": 8, "fsdp_config": {"fsdp_version": 1}}, 8, "version 1 of FSDP"),
     ],
 )
 def test_what_accelerate_would_quietly_not_do_is_refused(
@@ -74,3 +75,40 @@ def test_a_mistake_in_a_recipe_reaches_the_person_without_a_traceback(
     assert "RecipeError: `learning_rat` is no field of a recipe" in captured.err
     assert "Traceback" not in captured.err
     assert "cpu: 1 process on 1 CPU" in captured.out
+
+
+@pytest.mark.parametrize(("stage", "name"), [("1_align", "ddp"), ("2_instruct", "fsdp2")])
+def test_several_gpus_shard_what_is_trained_in_full(
+    stage: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(launching, "_num_gpus", lambda: 8)
+    assert cli.main(["train", "--config", f"tiny/{stage}", "--print_command"]) == 0
+    output = capsys.readouterr().out
+    assert f"{name}.yaml --num_cpu_threads_per_process" in output
+    assert "--num_processes 8" in output
+
+
+def test_several_machines_are_handed_to_accelerate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(launching, "_num_gpus", lambda: 8)
+    flags = ["--num_machines", "2", "--machine_rank", "1", "--main_process_ip", "10.0.0.1", "--print_command"]
+    assert cli.main(["train", "--config", "tiny/2_instruct", *flags]) == 0
+    output = capsys.readouterr().out
+    assert "fsdp2: FSDP, 16 processes on 16 GPUs of 2 machine(s)" in output
+    assert (
+        "--num_processes 16 --num_machines=2 --machine_rank=1 --main_process_ip=10.0.0.1 --main_process_port=29500"
+        in output
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num_machines", "2", "--machine_rank", "2", "--main_process_ip", "a"], "is not one of 2 machines"),
+        (["--num_machines", "2"], "needs --main_process_ip"),
+    ],
+)
+def test_machines_that_can_not_be_are_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["train", "--config", "tiny/2_instruct", "--print_command", *flags]) != 0
+    assert message in capsys.readouterr().err

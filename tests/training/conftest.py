@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import CLIPVisionModel, LlamaForCausalLM
 
 import tiny
@@ -87,3 +88,14 @@ def run(fields: dict[str, Any], tmp_path: Path) -> Callable[..., tuple[Path, Run
         return tmp_path / output_dir, record
 
     return run
+
+
+@pytest.fixture
+def run_once(tmp_path: Path) -> Callable[[dict[str, Any]], dict[str, torch.Tensor]]:
+    """Trains a whole recipe and returns the weights."""
+
+    def run_once(values: dict[str, Any]) -> dict[str, torch.Tensor]:
+        train(Recipe.from_dict({**values, "output_dir": str(tmp_path / "once")}))
+        return load_file(tmp_path / "once" / "model.safetensors")
+
+    return run_once

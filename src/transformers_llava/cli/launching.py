@@ -5,6 +5,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,33 @@ TRAINING_MODULE = "transformers_llava.training.sft"
 _SEVERAL_GPUS = ("MULTI_GPU", "FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
+@dataclass(frozen=True)
+class Machines:
+    """Several machines: how many, which of them this is, and where the first one listens."""
+
+    num_machines: int
+    machine_rank: int
+    main_process_ip: str
+    main_process_port: int = 29500
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.machine_rank < self.num_machines:
+            raise CommandError(
+                f"--machine_rank {self.machine_rank} is not one of {self.num_machines} machines. Count from 0 to "
+                f"{self.num_machines - 1}, and start the same command on each with its own number."
+            )
+
+    def options(self) -> list[str]:
+        """As `accelerate launch` takes them."""
+        return [f"--{field.name}={getattr(self, field.name)}" for field in dataclass_fields(self)]
+
+
 def launch_training(
-    recipe: Path, fields: Sequence[str], accelerate_config: str | None = None, num_processes: int | None = None
+    recipe: Path,
+    fields: Sequence[str],
+    accelerate_config: str | None = None,
+    num_processes: int | None = None,
+    machines: Machines | None = None,
 ) -> int:
     """
     Trains through `accelerate launch` and waits for the end.
@@ -30,6 +58,7 @@ def launch_training(
         fields (`Sequence[str]`): Flags that lie over its fields.
         accelerate_config (`str`, *optional*): Name or file; what fits this machine by default.
         num_processes (`int`, *optional*): Instead of the configuration's.
+        machines (`Machines`, *optional*): More than this one.
 
     Returns:
         `int`: Exit status of the training.
@@ -37,7 +66,7 @@ def launch_training(
     Raises:
         `CommandError`: if accelerate would quietly run something else than the configuration says.
     """
-    command = training_command(recipe, fields, accelerate_config, num_processes)
+    command = training_command(recipe, fields, accelerate_config, num_processes, machines)
     print("$ " + shlex.join(command), flush=True)
     # TRL reports each run to its makers by default; a training run here tells nobody unless asked to.
     process = subprocess.Popen(command, env={"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ})
@@ -48,27 +77,51 @@ def launch_training(
 
 
 def training_command(
-    recipe: Path, fields: Sequence[str], accelerate_config: str | None = None, num_processes: int | None = None
+    recipe: Path,
+    fields: Sequence[str],
+    accelerate_config: str | None = None,
+    num_processes: int | None = None,
+    machines: Machines | None = None,
 ) -> list[str]:
     """The command that trains, checked against the machine; prints in one line what it amounts to."""
     num_gpus = _num_gpus() if accelerate_config != "cpu" else 0
+    num_machines = 1 if machines is None else machines.num_machines
     if accelerate_config is None:
-        accelerate_config = "cpu" if num_gpus == 0 else "single_gpu" if num_gpus == 1 else "ddp"
-        if accelerate_config == "ddp" and num_processes is None:
-            num_processes = num_gpus
+        accelerate_config = default_accelerate_config(recipe, num_gpus * num_machines)
+        if num_gpus * num_machines > 1 and num_processes is None:
+            num_processes = num_gpus * num_machines
     path = accelerate_config_path(accelerate_config)
     settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if num_processes is not None:
         settings["num_processes"] = num_processes
+    if machines is not None:
+        settings["num_machines"] = num_machines
     check_accelerate_config(settings, num_gpus=num_gpus, name=accelerate_config)
     print(describe(settings, accelerate_config), flush=True)
     options = ["--config_file", str(path), "--num_cpu_threads_per_process", str(_threads(settings))]
     if num_processes is not None:
         options += ["--num_processes", str(num_processes)]
+    if machines is not None:
+        options += machines.options()
     if settings.get("distributed_type", "NO") == "NO":
         options.append("--quiet")  # the training's own message, without accelerate's traceback on top
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *options]
     return [*launcher, "-m", TRAINING_MODULE, "--config", str(recipe), *fields]
+
+
+def default_accelerate_config(recipe: Path, num_gpus: int) -> str:
+    """
+    What fits: `cpu`, `single_gpu`; on several GPUs `fsdp2` where the language model is trained in full, else `ddp`.
+
+    Frozen weights cost each GPU a copy in half precision and no communication; gradients and an optimizer of the whole
+    language model do not fit beside them.
+    """
+    if num_gpus <= 1:
+        return "single_gpu" if num_gpus == 1 else "cpu"
+    values = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else None
+    language_model = values.get("language_model") if isinstance(values, dict) else None
+    trained_in_full = isinstance(language_model, dict) and language_model.get("mode") == "full"
+    return "fsdp2" if trained_in_full else "ddp"
 
 
 def check_accelerate_config(settings: dict[str, Any], *, num_gpus: int, name: str) -> None:
@@ -91,6 +144,16 @@ def check_accelerate_config(settings: dict[str, Any], *, num_gpus: int, name: st
         raise CommandError(
             f"the accelerate configuration {name!r} needs a GPU and none is visible; accelerate would quietly train "
             "on the CPU, without any sharding. Use `--accelerate_config cpu`, or make a GPU visible."
+        )
+    if kind == "FSDP" and int(settings.get("fsdp_config", {}).get("fsdp_version", 1)) != 2:
+        raise CommandError(
+            f"the accelerate configuration {name!r} asks for version 1 of FSDP, which cannot hold frozen and trained "
+            "parameters in one unit. Set `fsdp_version: 2`, or use the packaged `fsdp2`."
+        )
+    if kind == "DEEPSPEED" and find_spec("deepspeed") is None:
+        raise CommandError(
+            f"the accelerate configuration {name!r} needs DeepSpeed, which is not installed. `pip install deepspeed`, "
+            "or use `fsdp2`."
         )
     if kind not in _SEVERAL_GPUS and num_processes > 1:
         raise CommandError(
@@ -129,4 +192,12 @@ def _threads(settings: dict[str, Any]) -> int:
     return max(1, available // int(settings.get("num_processes", 1)))
 
 
-__all__ = ["TRAINING_MODULE", "check_accelerate_config", "describe", "launch_training", "training_command"]
+__all__ = [
+    "TRAINING_MODULE",
+    "Machines",
+    "check_accelerate_config",
+    "default_accelerate_config",
+    "describe",
+    "launch_training",
+    "training_command",
+]

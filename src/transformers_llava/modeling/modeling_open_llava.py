@@ -84,6 +84,11 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
         r"rotary_emb\.inv_freq$",
     ]
 
+    def post_init(self) -> None:
+        """Of the layers that must not be split, those that exist: FSDP wants every one, and CLIP names its text's."""
+        super().post_init()
+        self._no_split_modules &= {type(module).__name__ for module in self.modules()}
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

@@ -23,6 +23,7 @@ from transformers_llava.data.lock import write_lock
 from transformers_llava.data.schema import RecordError
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.training.assembly import load_model
+from transformers_llava.training.backends import full_state_dicts, gathers_weights, merge_lora, whole_weights
 from transformers_llava.training.components import (
     apply_component_config,
     component_table,
@@ -77,7 +78,8 @@ def train(recipe: Recipe) -> RunRecord:
     args = recipe.sft
     set_seed(args.seed)
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
-    model, processor = load_model(recipe.model, seed=args.seed)
+    with whole_weights(args.deepspeed_plugin):
+        model, processor = load_model(recipe.model, seed=args.seed)
     apply_component_config(model, recipe.components, frozen_dtype=half)
     data = _read_data(recipe, processor)
 
@@ -172,18 +174,33 @@ def _checkpoint(args: LlavaSFTConfig) -> str | None:
 def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData) -> None:
     """Weights, configuration, processor, run record, mixture and its lock; of a LoRA run also the adapter."""
     output_dir = Path(trainer.args.output_dir)
-    if isinstance(trainer.model, PeftModel):
-        for config in trainer.model.peft_config.values():
-            config.base_model_name_or_path = None  # a path of this machine, which means nothing elsewhere
-        trainer.save_model(str(output_dir / "adapter"))
-        if trainer.args.should_save:
-            (output_dir / "adapter" / "README.md").unlink(missing_ok=True)  # peft's draft, with the same path
-        trainer.model = trainer.model.merge_and_unload()
-    trainer.save_model()
+    with full_state_dicts(trainer.accelerator):
+        if isinstance(trainer.model, PeftModel):
+            _save_adapter_and_merge(trainer, output_dir)
+        else:
+            trainer.save_model()
     if trainer.args.should_save and isinstance(data, PreparedData):
         (output_dir / MIXTURE_REPORT_NAME).write_text(data.mixture.to_markdown(), encoding="utf-8")
         write_lock(data.lock, output_dir)
     logger.info("saved %s", output_dir)
+
+
+def _save_adapter_and_merge(trainer: LlavaTrainer, output_dir: Path) -> None:
+    """The adapter as peft writes it, and the whole model with the adapter merged into it."""
+    for config in trainer.model.peft_config.values():
+        config.base_model_name_or_path = None  # a path of this machine, which means nothing elsewhere
+    trainer.save_model(str(output_dir / "adapter"))
+    if trainer.args.should_save:
+        (output_dir / "adapter" / "README.md").unlink(missing_ok=True)  # peft's draft, with the same path
+    if not gathers_weights(trainer.accelerator):
+        trainer.model = trainer.model.merge_and_unload()
+        trainer.save_model()
+        return
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # complete on the first process alone
+    if trainer.args.should_save:
+        (config,) = trainer.model.peft_config.values()
+        trainer.model = trainer.model.get_base_model()
+        trainer._save(str(output_dir), state_dict=merge_lora(state, config.lora_alpha / config.r))
 
 
 def _is_first_process() -> bool:

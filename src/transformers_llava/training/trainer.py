@@ -1,5 +1,6 @@
 """`SFTTrainer` with three additions: a learning rate per component, exact optimizer steps, and a run record."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -14,9 +15,18 @@ from trl import SFTTrainer
 
 from transformers_llava.data.lengths import ExampleLength
 from transformers_llava.data.sampling import PackedBatchSampler
+from transformers_llava.training.backends import (
+    backend_facts,
+    check_backend,
+    describe_backend,
+    unshard_output_embeddings,
+)
 from transformers_llava.training.configs import ComponentConfig
 from transformers_llava.training.optimization import build_parameter_groups
 from transformers_llava.training.run_record import RunRecord, peak_memory_gb
+
+
+logger = logging.getLogger(__name__)
 
 
 class LlavaTrainer(SFTTrainer):
@@ -48,7 +58,9 @@ class LlavaTrainer(SFTTrainer):
         self._started_at = time.perf_counter()
         self._epoch_of_sampler = _EpochOfSampler()
         super().__init__(*args, **kwargs)
+        check_backend(self.accelerator)
         self.add_callback(self._epoch_of_sampler)
+        self.add_callback(_BackendReport(self))
         # `Trainer` writes its own use_cache=False there, and it would be saved. TRL passes it to every forward anyway.
         vars(self.model.config).pop("use_cache", None)
 
@@ -93,6 +105,11 @@ class LlavaTrainer(SFTTrainer):
             rank=args.process_index if world_size > 1 else 0,
             seed=args.seed if args.data_seed is None else args.data_seed,
         )
+
+    def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, after the cure of an `lm_head` whose gradient FSDP2 would leave on its rank."""
+        unshard_output_embeddings(self.accelerator.unwrap_model(model))
+        return super().compute_loss(model, *args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -181,6 +198,21 @@ class _EpochOfSampler(TrainerCallback):
     ) -> None:
         if self.sampler is not None:
             self.sampler.set_epoch(state.global_step // self.sampler.num_global_batches)
+
+
+class _BackendReport(TrainerCallback):
+    """Says what really runs, once the model is spread over the processes."""
+
+    def __init__(self, trainer: LlavaTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        facts = backend_facts(self.trainer.accelerator, self.trainer.model)
+        if self.trainer.run_record is not None:
+            self.trainer.run_record.hardware |= {"backend": facts}
+        logger.info("backend: %s", describe_backend(facts))
 
 
 __all__ = ["LlavaTrainer"]

@@ -15,9 +15,15 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--config", required=True, metavar="NAME|FILE", help="packaged recipe or YAML file")
     parser.add_argument(
-        "--accelerate_config", metavar="NAME|FILE", help="cpu, single_gpu, ddp or a file; default: fits this machine"
+        "--accelerate_config",
+        metavar="NAME|FILE",
+        help="cpu, single_gpu, ddp, fsdp2, zero2, zero3 or a file; default: fits this machine",
     )
     parser.add_argument("--num_processes", type=int, help="instead of the accelerate configuration's")
+    parser.add_argument("--num_machines", type=int, default=1, help="machines; start the same command on each")
+    parser.add_argument("--machine_rank", type=int, default=0, help="which machine this is, from 0")
+    parser.add_argument("--main_process_ip", help="address of machine 0")
+    parser.add_argument("--main_process_port", type=int, default=29500, help="port of machine 0 (default: 29500)")
     parser.add_argument("--print_command", action="store_true", help="print what would run, and do not run it")
     parser.set_defaults(run=run, takes_fields=True)
 
@@ -28,8 +34,23 @@ def run(args: argparse.Namespace) -> int:
     from transformers_llava.cli.launching import launch_training, training_command
     from transformers_llava.cli.packaged import recipe_path
 
-    recipe = recipe_path(args.config)
+    recipe, machines = recipe_path(args.config), _machines(args)
+    settings = (recipe, args.fields, args.accelerate_config, args.num_processes, machines)
     if args.print_command:
-        print("$ " + shlex.join(training_command(recipe, args.fields, args.accelerate_config, args.num_processes)))
+        print("$ " + shlex.join(training_command(*settings)))
         return 0
-    return launch_training(recipe, args.fields, args.accelerate_config, args.num_processes)
+    return launch_training(*settings)
+
+
+def _machines(args: argparse.Namespace) -> Any:
+    from transformers_llava.cli.errors import CommandError
+    from transformers_llava.cli.launching import Machines
+
+    if args.num_machines == 1:
+        return None
+    if args.main_process_ip is None:
+        raise CommandError(
+            f"--num_machines {args.num_machines} needs --main_process_ip, the address of machine 0, where the others "
+            "find it."
+        )
+    return Machines(args.num_machines, args.machine_rank, args.main_process_ip, args.main_process_port)

@@ -1,0 +1,92 @@
+"""A packaged accelerate configuration to two processes on gloo that train what it says."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transformers_llava.cli.packaged import accelerate_config_path
+
+
+WORKER = Path(__file__).parent / "worker.py"
+
+
+def environment_of(name: str) -> dict[str, str]:
+    """The variables that `accelerate launch` sets for a packaged configuration, read from accelerate itself."""
+    settings = yaml.safe_load(accelerate_config_path(name).read_text())
+    if settings["distributed_type"] == "MULTI_GPU":
+        return {"ACCELERATE_USE_CPU": "true"}
+    from accelerate.commands.launch import launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    args = launch_command_parser().parse_args(["--num_processes", "2", "--num_machines", "1", "none.py"])
+    for section in (settings, settings.get("fsdp_config", {}), settings.get("deepspeed_config", {})):
+        for key, value in section.items():
+            setattr(args, key, value)
+    args.num_processes = 2
+    args.mixed_precision = args.dynamo_backend = "no"
+    args.use_fsdp, args.use_deepspeed = (settings["distributed_type"] == kind for kind in ("FSDP", "DEEPSPEED"))
+    if args.use_fsdp:
+        return {"ACCELERATE_USE_CPU": "true", **_strings(prepare_multi_gpu_env(args))}
+    args.deepspeed_multinode_launcher = "standard"
+    args.deepspeed_fields_from_accelerate_config = ",".join(settings["deepspeed_config"])
+    return {"DS_ACCELERATOR": "cpu", **_strings(prepare_deepspeed_cmd_env(args)[1])}
+
+
+def _strings(env: dict[str, Any]) -> dict[str, str]:
+    """Only what accelerate adds."""
+    return {key: str(value) for key, value in env.items() if value != os.environ.get(key) and str(value) != "None"}
+
+
+def run_processes(folder: Path, cases: list[dict[str, Any]], name: str) -> None:
+    """Two processes of one machine."""
+    command = _command(folder, cases, "--nproc_per_node", "2")
+    _finish([_start(command, environment_of(name))])
+
+
+def run_machines(folder: Path, cases: list[dict[str, Any]]) -> None:
+    """Two machines of one process each, which find each other on loopback."""
+    options = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1"]
+    command = _command(folder, cases, *options)
+    env = environment_of("ddp")
+    _finish([_start([*command[:3], "--node_rank", str(rank), *command[3:]], env) for rank in range(2)])
+
+
+def _command(folder: Path, cases: list[dict[str, Any]], *options: str) -> list[str]:
+    file = folder / "cases.json"
+    file.write_text(json.dumps(cases))
+    launcher = [sys.executable, "-m", "torch.distributed.run", *options, "--master_port", str(_free_port())]
+    return [*launcher, str(WORKER), str(file)]
+
+
+def _start(command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **_QUIET, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _finish(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        try:
+            output, _ = process.communicate(timeout=240)
+        finally:
+            process.kill()
+        assert process.returncode == 0, output[-8000:]
+
+
+_QUIET = {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "20000", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
