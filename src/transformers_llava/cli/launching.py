@@ -2,9 +2,12 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from importlib.util import find_spec
@@ -51,7 +54,8 @@ def launch_training(
     machines: Machines | None = None,
 ) -> int:
     """
-    Trains through `accelerate launch` and waits for the end.
+    Trains through `accelerate launch` and waits for the end. SIGTERM and SIGUSR1 are passed on: the training writes a
+    checkpoint and ends with status 0.
 
     Args:
         recipe (`Path`): The recipe's file.
@@ -69,11 +73,55 @@ def launch_training(
     command = training_command(recipe, fields, accelerate_config, num_processes, machines)
     print("$ " + shlex.join(command), flush=True)
     # TRL reports each run to its makers by default; a training run here tells nobody unless asked to.
-    process = subprocess.Popen(command, env={"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ})
+    env = {"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ}
+    process = subprocess.Popen(command, env=env, **_own_group())
+    with _passing_on_signals(process):
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                _send(process, signal.SIGINT)
+
+
+def _own_group() -> dict[str, Any]:
+    """
+    The training in a process group of its own, in which nobody dies of SIGTERM or SIGUSR1 by default.
+
+    accelerate's launcher would: it stands between us and the training, and has no handler. What is ignored stays so in
+    every child that does not say otherwise, and the training does.
+    """
+    if os.name != "posix":
+        return {}
+
+    def ignore() -> None:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+
+    return {"process_group": 0, "preexec_fn": ignore}
+
+
+@contextmanager
+def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A scheduler tells us; the training is told."""
+    if os.name != "posix" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, lambda received, frame: _send(process, received)) for number in numbers}
     try:
-        return process.wait()
-    except KeyboardInterrupt:  # the terminal has told the child too; let it end by itself
-        return process.wait()
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _send(process: subprocess.Popen[bytes], number: int) -> None:
+    if process.poll() is not None:
+        return
+    if os.name == "posix":
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
 
 
 def training_command(

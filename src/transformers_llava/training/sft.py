@@ -14,8 +14,6 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from transformers import set_seed
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from transformers_llava.data.collators import PackedCollator, PaddedCollator, RejectRecord
 from transformers_llava.data.encoding import SeveralImages
@@ -24,6 +22,7 @@ from transformers_llava.data.schema import RecordError
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.training.assembly import load_model
 from transformers_llava.training.backends import full_state_dicts, gathers_weights, merge_lora, whole_weights
+from transformers_llava.training.checkpoints import CheckpointError
 from transformers_llava.training.components import (
     apply_component_config,
     component_table,
@@ -31,9 +30,10 @@ from transformers_llava.training.components import (
     lora_config,
     table_as_dicts,
 )
-from transformers_llava.training.configs import LlavaSFTConfig, RecipeError
+from transformers_llava.training.configs import RecipeError
 from transformers_llava.training.preparing import PreparedData, prepare_data, report_data
 from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
+from transformers_llava.training.resuming import check_same_data, checkpoint_to_resume
 from transformers_llava.training.run_record import RunRecord, hardware, package_versions
 from transformers_llava.training.streaming import StreamedData, StreamingTrainer
 from transformers_llava.training.trainer import LlavaTrainer
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.getLogger("transformers_llava").setLevel(logging.INFO if _is_first_process() else logging.WARNING)
     try:
         train(parse_arguments(sys.argv[1:] if argv is None else argv))
-    except (RecipeError, RecordError) as error:
+    except (RecipeError, RecordError, CheckpointError) as error:
         if not _is_first_process():
             sys.exit(2)
         sys.exit(f"\n{type(error).__name__}: {error}")
@@ -71,17 +71,23 @@ def train(recipe: Recipe) -> RunRecord:
     """
     Runs one stage and writes the checkpoint with its `run.json` into `output_dir`.
 
+    A run that SIGTERM or SIGUSR1 ends leaves a checkpoint to resume from, and no finished model.
+
     Raises:
+        `CheckpointError`: a checkpoint could not be written.
         `RecipeError`: when the recipe can not be run as it stands.
         `RecordError`: with `strict`, at the first broken record.
     """
     args = recipe.sft
+    checkpoint = checkpoint_to_resume(recipe)
     set_seed(args.seed)
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     with whole_weights(args.deepspeed_plugin):
         model, processor = load_model(recipe.model, seed=args.seed)
     apply_component_config(model, recipe.components, frozen_dtype=half)
     data = _read_data(recipe, processor)
+    if isinstance(data, PreparedData):
+        check_same_data(checkpoint, data.mixture.order_digest)
 
     record = RunRecord(
         stage=recipe.stage,
@@ -112,7 +118,9 @@ def train(recipe: Recipe) -> RunRecord:
     record.components = table_as_dicts(table)
     logger.info("\n%s\n", format_table(table))
 
-    trainer.train(resume_from_checkpoint=_checkpoint(args))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.interruption.stopped:
+        return record
     if isinstance(data, StreamedData):
         data.report()
         record.data = data.to_dict()
@@ -149,26 +157,6 @@ def _report_steps(num_examples: int, recipe: Recipe) -> None:
     logger.info("%s steps of %s examples an epoch", f"{steps:,}", f"{batch:,}")
     if rest:
         logger.info("and a last one of the %s that are left", f"{rest:,}")
-
-
-def _checkpoint(args: LlavaSFTConfig) -> str | None:
-    """
-    What `--resume` goes on from: the latest complete checkpoint, or nothing if there is none yet.
-
-    Contract: `Trainer` writes `trainer_state.json` last, so a folder without it is half a checkpoint and is passed
-    over.
-    """
-    if args.resume_from_checkpoint not in (True, "true", "True"):
-        return args.resume_from_checkpoint or None
-    complete = [
-        folder
-        for folder in Path(args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-        if (folder / TRAINER_STATE_NAME).is_file() and folder.name.rpartition("-")[2].isdigit()
-    ]
-    if not complete:
-        logger.info("nothing to resume in %s: starting from the beginning", args.output_dir)
-        return None
-    return str(max(complete, key=lambda folder: int(folder.name.rpartition("-")[2])))
 
 
 def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer
 
 from transformers_llava.data.lengths import ExampleLength
@@ -19,9 +21,17 @@ from transformers_llava.training.backends import (
     backend_facts,
     check_backend,
     describe_backend,
+    gathers_weights,
     unshard_output_embeddings,
 )
+from transformers_llava.training.checkpoints import (
+    TRAINABLE_NAME,
+    load_trainable_part,
+    save_trainable_part,
+    whole_or_not_at_all,
+)
 from transformers_llava.training.configs import ComponentConfig
+from transformers_llava.training.interruption import Interruption
 from transformers_llava.training.optimization import build_parameter_groups
 from transformers_llava.training.run_record import RunRecord, peak_memory_gb
 
@@ -54,6 +64,8 @@ class LlavaTrainer(SFTTrainer):
         self.components = components
         self.lengths = lengths
         self.run_record = run_record
+        self.interruption = Interruption()
+        self._folder_of_checkpoints: Path | None = None
         self._learning_rates: dict[str, float] = {}
         self._started_at = time.perf_counter()
         self._epoch_of_sampler = _EpochOfSampler()
@@ -61,6 +73,7 @@ class LlavaTrainer(SFTTrainer):
         check_backend(self.accelerator)
         self.add_callback(self._epoch_of_sampler)
         self.add_callback(_BackendReport(self))
+        self.add_callback(self.interruption)
         # `Trainer` writes its own use_cache=False there, and it would be saved. TRL passes it to every forward anyway.
         vars(self.model.config).pop("use_cache", None)
 
@@ -168,7 +181,32 @@ class LlavaTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.state.num_input_tokens_seen = self._total_train_tokens  # TRL's own count is not saved
-        super()._save_checkpoint(model, trial)
+        output_dir = Path(self.args.output_dir)
+        with whole_or_not_at_all(output_dir, self.state.global_step, self.accelerator) as self._folder_of_checkpoints:
+            super()._save_checkpoint(model, trial)
+        self._folder_of_checkpoints = None
+        if self.args.should_save:
+            rotate_checkpoints(str(output_dir), self.args.save_total_limit)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where `Trainer` puts `checkpoint-N`: beside its later place, as long as it is being written."""
+        folder = self._folder_of_checkpoints
+        return super()._get_output_dir(trial) if folder is None else str(folder)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Of a checkpoint only what learns, where one process has all of it and peft does not already see to that."""
+        if not _internal_call or gathers_weights(self.accelerator) or isinstance(self.model, PeftModel):
+            super().save_model(output_dir, _internal_call)
+        elif self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            save_trainable_part(self.accelerator.unwrap_model(self.model), folder)
+            self._write_run_record(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if (Path(resume_from_checkpoint) / TRAINABLE_NAME).is_file():
+            load_trainable_part(self.model if model is None else model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_callback_state(self) -> None:
         super()._load_callback_state()
