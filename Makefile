@@ -18,7 +18,7 @@ TEST_ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test style types clean
+.PHONY: help install demo test soak style types clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ demo: $(STAMP)  ## train, evaluate, save, load and ask a tiny LLaVA on this mach
 
 test: $(STAMP)  ## all tests (no network, no GPU)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope $(TEST_ARGS)
+
+soak: $(STAMP)  ## kill trainings at random moments, resume them, compare the bits (5 minutes)
+	GOMP_SPINCOUNT=20000 $(BIN)/python -m benchmarks.soak --json benchmarks/results/soak.json
 
 style: $(STAMP)  ## format, lint, check types
 	$(BIN)/ruff format src tests

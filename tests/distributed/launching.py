@@ -45,19 +45,20 @@ def _strings(env: dict[str, Any]) -> dict[str, str]:
 
 def run_processes(folder: Path, cases: list[dict[str, Any]], name: str) -> None:
     """Two processes of one machine."""
-    command = _command(folder, cases, "--nproc_per_node", "2")
+    command = command_of(folder, cases, "--nproc_per_node", "2")
     _finish([_start(command, environment_of(name))])
 
 
 def run_machines(folder: Path, cases: list[dict[str, Any]]) -> None:
     """Two machines of one process each, which find each other on loopback."""
     options = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1"]
-    command = _command(folder, cases, *options)
+    command = command_of(folder, cases, *options)
     env = environment_of("ddp")
     _finish([_start([*command[:3], "--node_rank", str(rank), *command[3:]], env) for rank in range(2)])
 
 
-def _command(folder: Path, cases: list[dict[str, Any]], *options: str) -> list[str]:
+def command_of(folder: Path, cases: list[dict[str, Any]], *options: str) -> list[str]:
+    """`torchrun` of the worker, with its cases written into `folder`."""
     file = folder / "cases.json"
     file.write_text(json.dumps(cases))
     launcher = [sys.executable, "-m", "torch.distributed.run", *options, "--master_port", str(_free_port())]

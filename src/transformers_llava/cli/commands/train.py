@@ -1,6 +1,7 @@
 """`llava train`: one stage of training from a recipe."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 
@@ -24,6 +25,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--machine_rank", type=int, default=0, help="which machine this is, from 0")
     parser.add_argument("--main_process_ip", help="address of machine 0")
     parser.add_argument("--main_process_port", type=int, default=29500, help="port of machine 0 (default: 29500)")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="say what it would train, hold, compute and take; from shapes alone"
+    )
     parser.add_argument("--print_command", action="store_true", help="print what would run, and do not run it")
     parser.set_defaults(run=run, takes_fields=True)
 
@@ -35,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     from transformers_llava.cli.packaged import recipe_path
 
     recipe, machines = recipe_path(args.config), _machines(args)
+    if args.dry_run:
+        return _dry_run(args, recipe)
     settings = (recipe, args.fields, args.accelerate_config, args.num_processes, machines)
     if args.print_command:
         print("$ " + shlex.join(training_command(*settings)))
@@ -54,3 +60,19 @@ def _machines(args: argparse.Namespace) -> Any:
             "find it."
         )
     return Machines(args.num_machines, args.machine_rank, args.main_process_ip, args.main_process_port)
+
+
+def _dry_run(args: argparse.Namespace, recipe: Path) -> int:
+    """Eight GPUs unless told otherwise: what the published recipes ran on."""
+    from transformers_llava.cli.errors import CommandError
+    from transformers_llava.cli.launching import default_accelerate_config
+    from transformers_llava.training.configs import RecipeError
+    from transformers_llava.training.planning.report import dry_run
+
+    num_gpus = args.num_processes or 8
+    backend = args.accelerate_config or default_accelerate_config(recipe, num_gpus)
+    try:
+        print(dry_run(recipe, args.fields, backend=backend, num_gpus=num_gpus), end="")
+    except RecipeError as error:
+        raise CommandError(str(error)) from error
+    return 0

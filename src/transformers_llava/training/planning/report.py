@@ -1,0 +1,171 @@
+"""A recipe to the page that says what it will train, hold, compute and take."""
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
+from transformers_llava.training.components import apply_component_config, component_table, format_table
+from transformers_llava.training.planning.flops import Flops, flops_per_example
+from transformers_llava.training.planning.memory import Memory, memory_per_gpu
+from transformers_llava.training.planning.shapes import DataShape, plan_data, plan_model
+from transformers_llava.training.recipe import Recipe
+
+
+# Dense bf16 peak in operations per second, and memory in bytes, as the makers state them.
+GPUS = {
+    "RTX 4090 24 GB": (165e12, 24e9),
+    "A100 40 GB": (312e12, 40e9),
+    "A100 80 GB": (312e12, 80e9),
+    "H100 80 GB": (989e12, 80e9),
+    "H200 141 GB": (989e12, 141e9),
+}
+ASSUMED_MFU = 0.45  # of the peak, useful work only; nothing was measured on a GPU yet
+_BALANCE = 1.02  # heaviest pack over mean pack, as benchmarks/data_plane.py measures it (1.002) with some room
+_USABLE = 0.94  # of a GPU's memory, before fragments of it make allocation fail
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe comes to on `num_gpus` GPUs."""
+
+    model: OpenLlavaForConditionalGeneration
+    recipe: Recipe
+    data: DataShape
+    backend: str
+    num_gpus: int
+    num_steps: int
+    global_batch: int
+    pack_tokens: float
+    num_checkpointed: int
+    flops: Flops
+    memory: Memory
+
+    def hours(self, gpu: str, mfu: float = ASSUMED_MFU) -> float:
+        """Wall time of all steps, at useful work per peak."""
+        total = self.flops.computed * self.num_steps * self.global_batch
+        return total / (self.num_gpus * GPUS[gpu][0] * mfu) / 3600
+
+
+def make_plan(recipe: Recipe, *, backend: str, num_gpus: int) -> Plan:
+    """Nothing is loaded, fetched or started: shapes alone."""
+    model = plan_model(recipe)
+    apply_component_config(model, recipe.components)
+    data = plan_data(recipe, model.config)
+    modes = {name: component.mode for name, component in recipe.components.items()}
+    args = recipe.sft
+    per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    global_batch = per_step * num_gpus
+    num_layers = model.config.text_config.num_hidden_layers
+    num_checkpointed = num_layers if args.gradient_checkpointing else 0
+    pack_tokens = args.per_device_train_batch_size * data.tokens * _BALANCE
+    if args.max_steps > 0:
+        num_steps = args.max_steps
+    else:
+        num_steps = math.ceil(args.num_train_epochs * math.ceil(data.num_examples / global_batch))
+    return Plan(
+        model=model,
+        recipe=recipe,
+        data=data,
+        backend=backend,
+        num_gpus=num_gpus,
+        num_steps=num_steps,
+        global_batch=global_batch,
+        pack_tokens=pack_tokens,
+        num_checkpointed=num_checkpointed,
+        flops=flops_per_example(model, modes, data, checkpointed=num_checkpointed / num_layers),
+        memory=memory_per_gpu(
+            model,
+            modes,
+            backend=backend,
+            num_gpus=num_gpus,
+            pack_tokens=pack_tokens,
+            num_checkpointed=num_checkpointed,
+            lora_rank=recipe.components["language_model"].lora_rank,
+        ),
+    )
+
+
+def format_plan(plan: Plan) -> str:
+    """The page, as text."""
+    args, data = plan.recipe.sft, plan.data
+    table = component_table(plan.model, plan.recipe.components, args.learning_rate, args.weight_decay)
+    total = plan.flops.computed * plan.num_steps * plan.global_batch
+    lines = [
+        format_table(table),
+        "",
+        f"steps         {plan.num_steps:,} of {plan.global_batch} examples on {plan.num_gpus} GPU(s), {plan.backend}",
+        f"data          {data.num_examples:,} examples of {data.tokens:,.0f} tokens ({data.image_tokens} of a "
+        f"picture), {data.num_examples * data.tokens / 1e6:,.0f} M tokens an epoch",
+        f"              {data.origin}",
+        f"a pack        {plan.pack_tokens:,.0f} tokens on each GPU, {args.gradient_accumulation_steps} a step",
+        "",
+        f"per example   {plan.flops.computed / 1e12:.2f} TFLOP: language model "
+        f"{plan.flops.language_model / 1e12:.2f}, tower {plan.flops.tower / 1e12:.2f}, head "
+        f"{plan.flops.head / 1e12:.2f}, repeated by checkpointing {plan.flops.repeated / 1e12:.2f}",
+        f"in all        {total / 1e18:.2f} EFLOP",
+        "",
+        "memory of a GPU, estimated, in GB (10^9 bytes)",
+        *(
+            f"  {field.name.replace('_', ' '):<16}{getattr(plan.memory, field.name) / 1e9:8.2f}"
+            for field in fields(plan.memory)
+        ),
+        f"  {'total':<16}{plan.memory.total / 1e9:8.2f}",
+        "",
+        f"hours at {ASSUMED_MFU:.0%} of the peak (an assumption: nothing was measured on a GPU yet)",
+        *(f"  {plan.num_gpus} x {gpu:<16}{plan.hours(gpu):8.1f}{_fit(plan, gpu)}" for gpu in GPUS),
+    ]
+    notes = warnings(plan)
+    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What a person should change before renting the machines."""
+    found = []
+    total = plan.memory.total
+    room = GPUS["A100 80 GB"][1] * _USABLE
+    if total > room:
+        state = total - plan.memory.activations
+        per_layer = plan.memory.activations / plan.model.config.text_config.num_hidden_layers
+        needed = math.ceil((total - room) / per_layer) if state < room and plan.num_checkpointed == 0 else None
+        how = f"about {needed} layers" if needed is not None else "all layers"
+        found.append(
+            f"80 GB: {total / 1e9:.0f} GB do not fit. Double gradient_accumulation_steps and halve "
+            f"per_device_train_batch_size, or use gradient_checkpointing ({how} would do)."
+        )
+    if plan.num_checkpointed and total + plan.memory.activations * 4 < room:
+        found.append(
+            f"80 GB: {total / 1e9:.0f} GB leave room; without gradient_checkpointing a step would compute "
+            f"{plan.flops.repeated / plan.flops.computed:.0%} less."
+        )
+    if plan.recipe.data.max_length is not None and plan.data.tokens > plan.recipe.data.max_length:
+        found.append(
+            f"the mean example has {plan.data.tokens:,.0f} tokens and max_length is {plan.recipe.data.max_length:,}: "
+            "most would be cut."
+        )
+    return [f"note: {text}" for text in found]
+
+
+def dry_run(recipe: Path, flags: list[str], *, backend: str, num_gpus: int) -> str:
+    """
+    The page of a recipe's file with flags laid over it.
+
+    Raises:
+        `RecipeError`: the recipe cannot be planned, or run.
+    """
+    from transformers_llava.training.recipe import apply_flags, read_recipe
+
+    values: dict[str, Any] = apply_flags(read_recipe(recipe), flags)
+    values |= {"bf16": False, "fp16": False, "use_cpu": True}  # planned here, run elsewhere
+    values.setdefault("output_dir", "output")
+    values.setdefault("train_data", "none")
+    return format_plan(make_plan(Recipe.from_dict(values), backend=backend, num_gpus=num_gpus))
+
+
+def _fit(plan: Plan, gpu: str) -> str:
+    share = plan.memory.total / GPUS[gpu][1]
+    return "" if share <= _USABLE else f"   does not fit ({plan.memory.total / 1e9:.0f} GB)"
+
+
+__all__ = ["ASSUMED_MFU", "GPUS", "Plan", "dry_run", "format_plan", "make_plan", "warnings"]
