@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import peft
 import pytest
 import torch
 
-import tiny
-from transformers_llava.training.backends import backend_facts, check_backend, describe_backend, merge_lora
+from transformers_llava.training.backends import backend_facts, check_backend, describe_backend
 from transformers_llava.training.configs import RecipeError
 
 
@@ -44,19 +42,3 @@ def test_a_model_of_which_nothing_is_sharded_is_refused() -> None:
     assert describe_backend(facts) == "NO, 1 process, 0 of 2 tensors sharded"
     with pytest.raises(RecipeError, match="not one of 2 tensors is sharded"):
         backend_facts(accelerator("FSDP", 2), torch.nn.Linear(2, 2))
-
-
-def test_merging_gathered_weights_equals_pefts_own_merge() -> None:
-    torch.manual_seed(0)
-    config = peft.LoraConfig(
-        r=4, lora_alpha=8, target_modules=r".*(q|v)_proj", modules_to_save=["multi_modal_projector"]
-    )
-    model = peft.get_peft_model(tiny.make_model(), config)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name or "modules_to_save" in name:
-            torch.nn.init.normal_(parameter)
-    merged = merge_lora({name: tensor.clone() for name, tensor in model.state_dict().items()}, 8 / 4)
-    expected = model.merge_and_unload().state_dict()
-    assert merged.keys() == expected.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(merged[name], tensor, rtol=0, atol=1e-6)

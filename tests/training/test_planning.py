@@ -41,7 +41,7 @@ def test_every_packaged_recipe_is_planned_in_no_time_and_fits_its_hardware(name:
     assert f"--config {name}" in header
     assert "Hardware: 8 GPUs of" in " ".join(header.split())
     assert "xpect" in header
-    gpu = "A100 40 GB" if "8 GPUs of 40 GB" in header else "A100 80 GB"
+    gpu = "RTX 4090 24 GB" if "8 GPUs of 24 GB" in header else "A100 80 GB"
     assert plan.memory.total < 0.94 * GPUS[gpu][1], format_plan(plan)
     args = plan.recipe.sft
     assert plan.global_batch == (256 if plan.recipe.stage == "align" else 128)
@@ -122,6 +122,14 @@ def test_kept_bytes_of_a_layer_are_those_of_autograd(mode: str) -> None:
     hidden, intermediate = memory._KEPT[mode]
     estimate = (hidden * 512 + intermediate * 1376) * num_tokens
     assert estimate == pytest.approx(sum(kept.values()), rel=0.2)
+
+
+def test_stage_1_and_qlora_of_7b_fit_in_10_gb_in_four_bits() -> None:
+    small = {"per_device_train_batch_size": 4, "gradient_checkpointing": True}
+    four_bits = {"language_model": {"mode": "frozen", "quantization": "nf4"}}
+    assert planned("llava-v1.5/7b/1_align", **small, **four_bits).memory.total < 10e9
+    assert planned("llava-v1.5/7b/1_align", **small).memory.total > 15e9
+    assert planned("llava-v1.5/7b/2_instruct_qlora").memory.total < 10e9
 
 
 def test_checkpointing_and_sharding_change_what_they_should() -> None:

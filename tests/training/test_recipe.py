@@ -8,7 +8,8 @@ import pytest
 from transformers_llava.training.recipe import Recipe, apply_flags, describe_fields, known_fields, read_recipe
 
 
-PACKAGED = sorted((Path(__file__).parents[2] / "src/transformers_llava/recipes").rglob("*.yaml"))
+RECIPES = Path(__file__).parents[2] / "src/transformers_llava/recipes"
+PACKAGED = sorted(RECIPES.rglob("*.yaml"))
 MINIMAL: dict[str, Any] = {
     "model_name_or_path": "somewhere",
     "train_data": [{"name": "mine", "path": "mine.json"}],
@@ -80,5 +81,5 @@ def test_packaged_recipes_have_only_known_fields_and_a_header_that_can_be_pasted
     for path in PACKAGED:
         assert set(read_recipe(path)) <= set(known_fields()), path.name
         header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-        name = path.relative_to(path.parents[1]).with_suffix("").as_posix()
+        name = path.relative_to(RECIPES).with_suffix("").as_posix()
         assert any(f"llava train --config {name}" in line for line in header), path.name

@@ -1,9 +1,11 @@
 """A language model and a vision tower to one LLaVA with a fresh projector; or an earlier checkpoint, to go on from."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
@@ -88,12 +90,7 @@ def assemble_model(
         The model, and the processor without a chat template unless the tokenizer brings one.
     """
     model_config, processor = _assemble_processor(config)
-    # "auto": each part is read in the precision that it was saved in, and cast once, below.
-    language_model = AutoModelForCausalLM.from_pretrained(config.language_model_name_or_path, dtype="auto")
-    tower_class = MODEL_MAPPING[type(model_config.vision_config)]
-    tower = tower_class.from_pretrained(
-        config.vision_tower_name_or_path, config=model_config.vision_config, dtype="auto"
-    )
+    language_model, tower = _load_parts(config, model_config)  # cast once, below
     model = OpenLlavaForConditionalGeneration.from_pretrained(
         None,
         config=model_config,
@@ -108,6 +105,40 @@ def assemble_model(
     for part in (model.config.text_config, model.config.vision_config):
         part._name_or_path = ""  # a folder of this machine, which would be saved with the weights
     return model, processor
+
+
+def source_state(config: ModelConfig, *, seed: int) -> dict[str, torch.Tensor]:
+    """
+    Every tensor of the model that a recipe starts from, in the precision in which it is stored.
+
+    Args:
+        config (`ModelConfig`): Names a checkpoint, or the parts.
+        seed (`int`): Of a fresh projector.
+    """
+    model_config, _ = load_processor(config)
+    if config.model_name_or_path is not None:
+        folder = Path(config.model_name_or_path)
+        stored: dict[str, torch.Tensor] = {}
+        for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
+            stored |= load_file(file)
+        if "model.language_model.norm.weight" in stored or "lm_head.weight" in stored:
+            return stored
+        model = OpenLlavaForConditionalGeneration.from_pretrained(
+            config.model_name_or_path, config=model_config, dtype="auto"
+        )
+        return dict(model.state_dict())
+    language_model, tower = _load_parts(config, model_config)
+    return _join(tower, language_model) | _fresh_projector(model_config, seed)
+
+
+def _load_parts(config: ModelConfig, model_config: OpenLlavaConfig) -> tuple[PreTrainedModel, PreTrainedModel]:
+    # "auto": each part is read in the precision that it was saved in.
+    language_model = AutoModelForCausalLM.from_pretrained(config.language_model_name_or_path, dtype="auto")
+    tower_class = MODEL_MAPPING[type(model_config.vision_config)]
+    tower = tower_class.from_pretrained(
+        config.vision_tower_name_or_path, config=model_config.vision_config, dtype="auto"
+    )
+    return language_model, tower
 
 
 def _assemble_processor(config: ModelConfig) -> tuple[OpenLlavaConfig, OpenLlavaProcessor]:
@@ -209,4 +240,4 @@ def _image_processor(name_or_path: str, image_size: int) -> OpenLlavaImageProces
     return processor
 
 
-__all__ = ["IMAGE_TOKEN", "assemble_model", "load_model"]
+__all__ = ["IMAGE_TOKEN", "assemble_model", "load_model", "source_state"]

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -153,30 +152,17 @@ def full_state_dicts(accelerator: Any) -> Iterator[None]:
         plugin.set_state_dict_type(before)
 
 
-def merge_lora(state: dict[str, torch.Tensor], scaling: float) -> dict[str, torch.Tensor]:
+def plain_name(name: str) -> str:
     """
-    A peft model's weights to those of the model it wraps, with the low-rank updates added: W + scaling * B A.
+    A parameter's name without what peft wraps around it.
 
-    Equal to `PeftModel.merge_and_unload`, for weights that are gathered from several processes and belong to no
-    module of this one.
-
-    Args:
-        state (`dict`): Names as `PeftModel.state_dict()` has them, adapter `default`.
-        scaling (`float`): alpha / rank.
+    ```python
+    >>> plain_name("base_model.model.lm_head.base_layer.weight")
+    'lm_head.weight'
+    ```
     """
-    merged: dict[str, torch.Tensor] = {}
-    for name, tensor in state.items():
-        name = name.removeprefix("base_model.model.")
-        if ".lora_A." in name or ".lora_B." in name or ".original_module." in name:
-            continue
-        merged[name.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")] = tensor
-    for name, down in state.items():
-        if ".lora_A." not in name:
-            continue
-        up = state[name.replace(".lora_A.", ".lora_B.")]
-        target = name.removeprefix("base_model.model.").replace(".lora_A.default.weight", ".weight")
-        merged[target] = merged[target] + (scaling * (up @ down)).to(merged[target].dtype)
-    return merged
+    name = name.removeprefix("base_model.model.")
+    return name.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")
 
 
 __all__ = [
@@ -185,7 +171,7 @@ __all__ = [
     "describe_backend",
     "full_state_dicts",
     "gathers_weights",
-    "merge_lora",
+    "plain_name",
     "unshard_output_embeddings",
     "whole_weights",
 ]

@@ -145,6 +145,7 @@ class ComponentConfig:
         learning_rate (`float`, *optional*): Its own; the recipe's `learning_rate` otherwise.
         weight_decay (`float`, *optional*): Its own; the recipe's `weight_decay` otherwise.
         lora_rank, lora_alpha, lora_dropout: Of `mode="lora"`; the defaults are LLaVA-1.5's.
+        quantization (`str`, *optional*): `nf4` holds a language model that is frozen, or trained with LoRA, in 4 bits.
     """
 
     mode: str = "frozen"
@@ -153,10 +154,13 @@ class ComponentConfig:
     lora_rank: int = 128
     lora_alpha: int = 256
     lora_dropout: float = 0.05
+    quantization: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise RecipeError(f"mode={self.mode!r} is not a way to train a component. Choose from {', '.join(MODES)}.")
+        if self.quantization not in (None, "nf4"):
+            raise RecipeError(f"quantization={self.quantization!r} is not known. Use `nf4`, or leave it out.")
         if self.mode == "frozen" and (self.learning_rate is not None or self.weight_decay is not None):
             raise RecipeError(
                 f"a frozen component learns nothing, but a learning rate or weight decay is given ({self}). Set its "

@@ -21,7 +21,7 @@ from transformers_llava.data.lock import write_lock
 from transformers_llava.data.schema import RecordError
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.training.assembly import load_model
-from transformers_llava.training.backends import full_state_dicts, gathers_weights, merge_lora, whole_weights
+from transformers_llava.training.backends import full_state_dicts, whole_weights
 from transformers_llava.training.checkpoints import CheckpointError
 from transformers_llava.training.components import (
     apply_component_config,
@@ -31,7 +31,9 @@ from transformers_llava.training.components import (
     table_as_dicts,
 )
 from transformers_llava.training.configs import RecipeError
+from transformers_llava.training.finishing import finished_state
 from transformers_llava.training.preparing import PreparedData, prepare_data, report_data
+from transformers_llava.training.quantization import quantize_language_model
 from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
 from transformers_llava.training.resuming import check_same_data, checkpoint_to_resume
 from transformers_llava.training.run_record import RunRecord, hardware, package_versions
@@ -85,6 +87,7 @@ def train(recipe: Recipe) -> RunRecord:
     with whole_weights(args.deepspeed_plugin):
         model, processor = load_model(recipe.model, seed=args.seed)
     apply_component_config(model, recipe.components, frozen_dtype=half)
+    quantize_language_model(model, recipe.components["language_model"], half or torch.float32)
     data = _read_data(recipe, processor)
     if isinstance(data, PreparedData):
         check_same_data(checkpoint, data.mixture.order_digest)
@@ -124,7 +127,7 @@ def train(recipe: Recipe) -> RunRecord:
     if isinstance(data, StreamedData):
         data.report()
         record.data = data.to_dict()
-    _save(trainer, data)
+    _save(trainer, data, recipe)
     return record
 
 
@@ -159,36 +162,30 @@ def _report_steps(num_examples: int, recipe: Recipe) -> None:
         logger.info("and a last one of the %s that are left", f"{rest:,}")
 
 
-def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData) -> None:
+def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData, recipe: Recipe) -> None:
     """Weights, configuration, processor, run record, mixture and its lock; of a LoRA run also the adapter."""
     output_dir = Path(trainer.args.output_dir)
     with full_state_dicts(trainer.accelerator):
         if isinstance(trainer.model, PeftModel):
-            _save_adapter_and_merge(trainer, output_dir)
-        else:
-            trainer.save_model()
+            _save_adapter(trainer, output_dir / "adapter")
+        state = finished_state(trainer, recipe)
+    if state is not None:
+        if isinstance(trainer.model, PeftModel):
+            trainer.model = trainer.model.get_base_model()
+        trainer._save(str(output_dir), state_dict=state)
     if trainer.args.should_save and isinstance(data, PreparedData):
         (output_dir / MIXTURE_REPORT_NAME).write_text(data.mixture.to_markdown(), encoding="utf-8")
         write_lock(data.lock, output_dir)
     logger.info("saved %s", output_dir)
 
 
-def _save_adapter_and_merge(trainer: LlavaTrainer, output_dir: Path) -> None:
-    """The adapter as peft writes it, and the whole model with the adapter merged into it."""
+def _save_adapter(trainer: LlavaTrainer, folder: Path) -> None:
+    """The adapter as peft writes it."""
     for config in trainer.model.peft_config.values():
         config.base_model_name_or_path = None  # a path of this machine, which means nothing elsewhere
-    trainer.save_model(str(output_dir / "adapter"))
+    trainer.save_model(str(folder))
     if trainer.args.should_save:
-        (output_dir / "adapter" / "README.md").unlink(missing_ok=True)  # peft's draft, with the same path
-    if not gathers_weights(trainer.accelerator):
-        trainer.model = trainer.model.merge_and_unload()
-        trainer.save_model()
-        return
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # complete on the first process alone
-    if trainer.args.should_save:
-        (config,) = trainer.model.peft_config.values()
-        trainer.model = trainer.model.get_base_model()
-        trainer._save(str(output_dir), state_dict=merge_lora(state, config.lora_alpha / config.r))
+        (folder / "README.md").unlink(missing_ok=True)  # peft's draft, with the same path
 
 
 def _is_first_process() -> bool:

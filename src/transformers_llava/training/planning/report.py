@@ -23,6 +23,7 @@ GPUS = {
 }
 ASSUMED_MFU = 0.45  # of the peak, useful work only; nothing was measured on a GPU yet
 _BALANCE = 1.02  # heaviest pack over mean pack, as benchmarks/data_plane.py measures it (1.002) with some room
+_NF4_BITS = 4.127  # a weight with its share of the quantised scales
 _USABLE = 0.94  # of a GPU's memory, before fragments of it make allocation fail
 
 
@@ -83,6 +84,7 @@ def make_plan(recipe: Recipe, *, backend: str, num_gpus: int) -> Plan:
             pack_tokens=pack_tokens,
             num_checkpointed=num_checkpointed,
             lora_rank=recipe.components["language_model"].lora_rank,
+            frozen_bits=_NF4_BITS if recipe.components["language_model"].quantization else None,
         ),
     )
 
