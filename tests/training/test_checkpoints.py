@@ -75,7 +75,7 @@ def test_a_full_disk_is_said_and_keeps_the_earlier_checkpoint(
         finally:
             limit.__exit__(None, None, None)
     assert "earlier checkpoints are as they were" in str(caught.value)
-    assert [path.name for path in (tmp_path / "full").iterdir()] == ["checkpoint-1"]
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["checkpoint-1", "metrics.jsonl"]
     resumed, _ = run("full", **STEPS, resume_from_checkpoint=True)
     assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
@@ -96,7 +96,7 @@ def test_a_signal_ends_with_a_checkpoint_to_go_on_from(
     with monkeypatch.context() as patch:
         patch.setattr(LlavaTrainer, "training_step", step)
         stopped, _ = run("stopped", num_train_epochs=1)
-    assert [path.name for path in stopped.iterdir()] == ["checkpoint-2"]
+    assert sorted(path.name for path in stopped.iterdir()) == ["checkpoint-2", "metrics.jsonl"]
     assert signal.getsignal(number) == before
     resumed, _ = run("stopped", num_train_epochs=1, resume_from_checkpoint=True)
     assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

@@ -54,6 +54,7 @@ def test_the_saved_folder_loads_with_auto_classes_and_holds_no_place_of_this_mac
         "chat_template.jinja",
         "config.json",
         "generation_config.json",
+        "metrics.jsonl",
         "mixture.lock.json",
         "mixture.md",
         "model.safetensors",

@@ -46,6 +46,11 @@ class PreparedData:
     report: LengthReport
     lock: dict[str, Any]
 
+    @property
+    def num_rejected(self) -> int:
+        """Records that were left out, for whatever reason."""
+        return self.mixture.num_dropped + sum(self.report.dropped.values())
+
     def to_dict(self) -> dict[str, Any]:
         """What `run.json` says about the data."""
         return {**self.mixture.to_dict(), "lengths": self.report.to_dict()}

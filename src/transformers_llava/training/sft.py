@@ -116,7 +116,13 @@ def train(recipe: Recipe) -> RunRecord:
         trainer = StreamingTrainer(train_dataset=data.dataset(), packs=data.packs, data_collator=collator, **shared)
     else:
         collator = _collator(recipe, processor)
-        trainer = LlavaTrainer(train_dataset=data.dataset, lengths=data.lengths, data_collator=collator, **shared)
+        trainer = LlavaTrainer(
+            train_dataset=data.dataset,
+            lengths=data.lengths,
+            data_collator=collator,
+            num_rejected=data.num_rejected,
+            **shared,
+        )
     table = component_table(trainer.model, recipe.components, args.learning_rate, args.weight_decay)
     record.components = table_as_dicts(table)
     logger.info("\n%s\n", format_table(table))

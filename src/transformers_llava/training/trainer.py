@@ -34,6 +34,7 @@ from transformers_llava.training.configs import ComponentConfig
 from transformers_llava.training.interruption import Interruption
 from transformers_llava.training.optimization import build_parameter_groups
 from transformers_llava.training.run_record import RunRecord, peak_memory_gb
+from transformers_llava.training.telemetry import Telemetry, write_metrics
 
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class LlavaTrainer(SFTTrainer):
         lengths (`Sequence[ExampleLength]`): Tokens, and whether there is a picture, of every example of
             `train_dataset`.
         run_record (`RunRecord`, *optional*): Completed and written beside every checkpoint.
+        num_rejected (`int`, *optional*, defaults to 0): Records that were left out, for the log.
         **kwargs: Of [`~trl.SFTTrainer`]; `data_collator` makes rows or packs of the samples it is given.
     """
 
@@ -59,18 +61,25 @@ class LlavaTrainer(SFTTrainer):
         components: Mapping[str, ComponentConfig],
         lengths: Sequence[ExampleLength],
         run_record: RunRecord | None = None,
+        num_rejected: int = 0,
         **kwargs: Any,
     ) -> None:
         self.components = components
         self.lengths = lengths
         self.run_record = run_record
         self.interruption = Interruption()
+        self.num_rejected = num_rejected
         self._folder_of_checkpoints: Path | None = None
         self._learning_rates: dict[str, float] = {}
         self._started_at = time.perf_counter()
         self._epoch_of_sampler = _EpochOfSampler()
         super().__init__(*args, **kwargs)
         check_backend(self.accelerator)
+        self.telemetry = Telemetry(
+            self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model,
+            {name: component.mode for name, component in self.components.items()},
+            num_rejected=num_rejected,
+        )
         self.add_callback(self._epoch_of_sampler)
         self.add_callback(_BackendReport(self))
         self.add_callback(self.interruption)
@@ -119,6 +128,11 @@ class LlavaTrainer(SFTTrainer):
             seed=args.seed if args.data_seed is None else args.data_seed,
         )
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        batches, num_items = super().get_batch_samples(*args, **kwargs)
+        self.telemetry.count(batches)
+        return batches, num_items
+
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """TRL's, after the cure of an `lm_head` whose gradient FSDP2 would leave on its rank."""
         unshard_output_embeddings(self.accelerator.unwrap_model(model))
@@ -147,9 +161,14 @@ class LlavaTrainer(SFTTrainer):
     # Record
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs |= self.telemetry.read(self.accelerator)
+            logs["peak_memory_gb"] = peak_memory_gb()
         if "learning_rate" in logs and len(self._learning_rates) > 1:
             logs |= {f"learning_rate/{name}": rate for name, rate in self._learning_rates.items()}
         super().log(logs, start_time)
+        if self.args.should_save:
+            write_metrics(Path(self.args.output_dir), self.state.global_step, logs)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Writes nothing: the card is rendered from `run.json`, which knows more than TRL's draft."""
