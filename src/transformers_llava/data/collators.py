@@ -39,6 +39,8 @@ class PaddedCollator:
         on_error (`Callable`, *optional*):
             Told the `RecordError` of an example that cannot be encoded, which is then left out. Without it the error
             is raised. A batch of which nothing is left is one black picture without labels.
+        mask_answers_with (`str`, *optional*):
+            An example with this text in an answer gets no label, as where the original loses count.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class PaddedCollator:
         several_images: SeveralImages = "tiles",
         always_image: bool = False,
         on_error: RejectRecord | None = None,
+        mask_answers_with: str | None = None,
     ) -> None:
         self.processor = processor
         self.max_length = max_length
@@ -59,9 +62,14 @@ class PaddedCollator:
         self.several_images: SeveralImages = several_images
         self.always_image = always_image
         self.on_error = on_error
+        self.mask_answers_with = mask_answers_with
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
         encoded = _encode(self, examples)
+        if self.mask_answers_with is not None:
+            for example, tensors in zip(examples, encoded, strict=True):
+                if _says(example, self.mask_answers_with):
+                    tensors.labels = torch.full_like(tensors.labels, IGNORE_INDEX)
         is_text_alone = all(example.pixel_values is None for example in encoded)
         if not encoded or (self.always_image and is_text_alone):
             encoded.append(image_only_document(self.processor))
@@ -145,6 +153,11 @@ def image_only_document(processor: Any) -> EncodedExample:
         id="image_only_document",
         source="",
     )
+
+
+def _says(example: Example, text: str) -> bool:
+    answers = [message for message in example["messages"] if message["role"] == "assistant"]
+    return any(text in (part.get("text") or "") for message in answers for part in message["content"])
 
 
 def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) -> list[EncodedExample]:

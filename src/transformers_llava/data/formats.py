@@ -70,11 +70,14 @@ def to_example_with_notes(
     format: RecordFormat = "auto",
     default_id: str = "?",
     allow_remote: bool = False,
+    collapse_markers: bool = False,
 ) -> tuple[Example, tuple[str, ...]]:
     """
     `to_example`, and what was changed on the way, as words to count: `leading_answer_dropped`.
 
-    With `allow_remote` a picture may be an address (`http`, `https`), which is fetched when it is first opened.
+    With `collapse_markers` several `<image>` of a turn become one at its front, as LLaVA does, also where only one
+    picture was meant. With `allow_remote` a picture may be an address (`http`, `https`), which is fetched when it is
+    first opened.
     """
     record_id = default_id
     try:
@@ -82,6 +85,9 @@ def to_example_with_notes(
             raise _invalid(f"it is {_kind(record)}, not a JSON object. Each record must be an object.")
         if record.get("id") not in (None, ""):
             record_id = str(record["id"])
+        collapsed: tuple[str, ...] = ()
+        if collapse_markers:
+            record, collapsed = _collapse_markers(record)
         messages, images, notes = _reader(record, format)(record, image_root)
         _check_turns(messages)
         if not allow_remote:
@@ -90,7 +96,19 @@ def to_example_with_notes(
         _check_utf8(example)
     except RecordError as error:
         raise error.of(f"{source}/{record_id}".encode("utf-8", "backslashreplace").decode()) from None
-    return example, notes
+    return example, (*notes, *collapsed)
+
+
+def _collapse_markers(record: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """LLaVA's own preparation of a turn with pictures, and whether it changed the number of markers."""
+    turns, notes = [], set()
+    for turn in record.get("conversations") or []:
+        value = turn.get("value") if isinstance(turn, dict) else None
+        if isinstance(value, str) and value.count(IMAGE_MARKER) > 1:
+            turn = {**turn, "value": f"{IMAGE_MARKER}\n{value.replace(IMAGE_MARKER, '').strip()}".strip()}
+            notes.add("markers_collapsed")
+        turns.append(turn)
+    return ({**record, "conversations": turns}, tuple(notes)) if notes else (record, ())
 
 
 _Parts = tuple[list[Message], list[ImageReference], tuple[str, ...]]

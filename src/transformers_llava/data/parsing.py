@@ -57,6 +57,7 @@ class ParseRequest:
     split: str = "train"
     filters: RecordFilter | None = None
     allow_remote: bool = False
+    collapse_markers: bool = False
 
     def key(self) -> str:
         """Name of the cache folder: changes when the content of the file or any argument does."""
@@ -69,6 +70,7 @@ class ParseRequest:
             str(self.drop_duplicate_ids),
             str(self.filters),
             str(self.allow_remote),
+            str(self.collapse_markers),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -182,6 +184,7 @@ class _Writer:
                 format=request.format,
                 default_id=raw.position,
                 allow_remote=request.allow_remote,
+                collapse_markers=request.collapse_markers,
             )
             self._check_id(example["id"])
         except RecordError as error:

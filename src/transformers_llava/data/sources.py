@@ -76,6 +76,10 @@ class SourceConfig:
             "id of a picture for several records) or drop."
         },
     )
+    collapse_markers: bool = field(
+        default=False,
+        metadata={"help": "Make one of several <image> in a turn, as LLaVA does; else such a record may be refused."},
+    )
     filters: RecordFilter | None = field(
         default=None, metadata={"help": "What records must be like: " + ", ".join(RecordFilter.__dataclass_fields__)}
     )
@@ -185,6 +189,7 @@ def load_source_with_digests(
         split=config.split,
         filters=config.filters,
         allow_remote=config.remote_images == "fetch",
+        collapse_markers=config.collapse_markers,
     )
     parsed = parse_source(request, strict=strict, cache_dir=cache_dir)
     verdicts = verify_images(parsed, level=config.verify_images, num_proc=num_proc)

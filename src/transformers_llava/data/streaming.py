@@ -92,6 +92,7 @@ class StreamedMixture:
             format=source.format,
             default_id=raw.position,
             allow_remote=source.remote_images == "fetch",
+            collapse_markers=source.collapse_markers,
         )
         name = f"{source.name}/{example['id']}"
         unmet = source.filters.unmet(example, image_root) if source.filters is not None else None

@@ -109,6 +109,13 @@ class DataConfig:
             "help": "Deal the examples of each optimizer step into equal packs without padding. Changes no result."
         },
     )
+    replicate: str | None = field(
+        default=None,
+        metadata={
+            "help": "To compare with a run of the original: its order of samples (`random`, or `modality_length` for "
+            "its group_by_modality_length), its masking and its average of losses. Padded only."
+        },
+    )
     streaming: bool = field(
         default=False,
         metadata={"help": "Read records while training instead of storing and measuring them first. Needs max_steps."},
@@ -126,6 +133,15 @@ class DataConfig:
             raise RecipeError(
                 "`train_data` is missing, so there is nothing to learn from. Give a list of sources, for example "
                 """--train_data '[{name: mine, path: mine.json, image_root: images}]', or the file of a mixture."""
+            )
+        if self.replicate not in (None, "random", "modality_length"):
+            raise RecipeError(
+                f"replicate={self.replicate!r} is no order of the original. Use random or modality_length."
+            )
+        if self.replicate is not None and (self.packed or self.streaming):
+            raise RecipeError(
+                "`replicate` repeats the original's padded batches, and `packed` or `streaming` would make others. "
+                "Turn them off, or leave `replicate` out."
             )
         if self.several_images not in ("tiles", "one_tile"):
             raise RecipeError(

@@ -7,13 +7,13 @@ does the same by hand.
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from transformers_llava.data.collators import PackedCollator, PaddedCollator, RejectRecord
 from transformers_llava.data.encoding import SeveralImages
@@ -32,9 +32,10 @@ from transformers_llava.training.components import (
 )
 from transformers_llava.training.configs import RecipeError
 from transformers_llava.training.finishing import finished_state
-from transformers_llava.training.preparing import PreparedData, prepare_data, report_data
+from transformers_llava.training.preparing import PreparedData, mixture_config_of_recipe, prepare_data, report_data
 from transformers_llava.training.quantization import quantize_language_model
 from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
+from transformers_llava.training.replication import ROLE_MARKERS, OriginalOrder, count_words
 from transformers_llava.training.resuming import check_same_data, checkpoint_to_resume
 from transformers_llava.training.run_record import RunRecord, hardware, package_versions
 from transformers_llava.training.streaming import StreamedData, StreamingTrainer
@@ -121,6 +122,7 @@ def train(recipe: Recipe) -> RunRecord:
             lengths=data.lengths,
             data_collator=collator,
             num_rejected=data.num_rejected,
+            original_order=_original_order(recipe, data) if recipe.data.replicate else None,
             **shared,
         )
     table = component_table(trainer.model, recipe.components, args.learning_rate, args.weight_decay)
@@ -146,6 +148,23 @@ def _read_data(recipe: Recipe, processor: OpenLlavaProcessor) -> PreparedData | 
     return data
 
 
+def _original_order(recipe: Recipe, data: PreparedData) -> Callable[[TrainingArguments], OriginalOrder]:
+    num_words = count_words(mixture_config_of_recipe(recipe.data, recipe.sft.seed), data.dataset)
+
+    def make(args: TrainingArguments) -> OriginalOrder:
+        return OriginalOrder(
+            num_words,
+            order=str(recipe.data.replicate),
+            batch_size=args.train_batch_size,
+            world_size=max(1, args.world_size),
+            accumulation_steps=args.gradient_accumulation_steps,
+            rank=args.process_index if args.world_size > 1 else 0,
+            seed=args.seed,
+        )
+
+    return make
+
+
 def _collator(
     recipe: Recipe, processor: OpenLlavaProcessor, on_error: RejectRecord | None = None
 ) -> PackedCollator | PaddedCollator:
@@ -154,8 +173,14 @@ def _collator(
         return PackedCollator(processor, recipe.data.max_length, several_images=several_images, on_error=on_error)
     # A step of text alone leaves tower and projector without a gradient, which no distributed backend survives.
     needs_image = any(recipe.components[name].mode != "frozen" for name in ("vision_tower", "multi_modal_projector"))
+    mask = ROLE_MARKERS.get(recipe.data.chat_template or "") if recipe.data.replicate else None
     return PaddedCollator(
-        processor, recipe.data.max_length, several_images=several_images, always_image=needs_image, on_error=on_error
+        processor,
+        recipe.data.max_length,
+        several_images=several_images,
+        always_image=needs_image,
+        on_error=on_error,
+        mask_answers_with=mask,
     )
 
 

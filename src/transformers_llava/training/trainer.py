@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from transformers_llava.training.checkpoints import (
 from transformers_llava.training.configs import ComponentConfig
 from transformers_llava.training.interruption import Interruption
 from transformers_llava.training.optimization import build_parameter_groups
+from transformers_llava.training.replication import OriginalOrder
 from transformers_llava.training.run_record import RunRecord, peak_memory_gb
 from transformers_llava.training.telemetry import Telemetry, write_metrics
 
@@ -50,6 +51,8 @@ class LlavaTrainer(SFTTrainer):
             `train_dataset`.
         run_record (`RunRecord`, *optional*): Completed and written beside every checkpoint.
         num_rejected (`int`, *optional*, defaults to 0): Records that were left out, for the log.
+        original_order (`Callable`, *optional*): Makes the sampler of a run that replicates the original's. Its losses
+            are then averaged as there: over the tokens of a micro-batch, then over micro-batches and ranks.
         **kwargs: Of [`~trl.SFTTrainer`]; `data_collator` makes rows or packs of the samples it is given.
     """
 
@@ -62,8 +65,10 @@ class LlavaTrainer(SFTTrainer):
         lengths: Sequence[ExampleLength],
         run_record: RunRecord | None = None,
         num_rejected: int = 0,
+        original_order: Callable[[TrainingArguments], OriginalOrder] | None = None,
         **kwargs: Any,
     ) -> None:
+        self.original_order = original_order
         self.components = components
         self.lengths = lengths
         self.run_record = run_record
@@ -74,6 +79,8 @@ class LlavaTrainer(SFTTrainer):
         self._started_at = time.perf_counter()
         self._epoch_of_sampler = _EpochOfSampler()
         super().__init__(*args, **kwargs)
+        if original_order is not None:
+            self.model_accepts_loss_kwargs = False  # type: ignore[has-type]
         check_backend(self.accelerator)
         self.telemetry = Telemetry(
             self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model,
@@ -110,13 +117,15 @@ class LlavaTrainer(SFTTrainer):
 
     # Steps
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> PackedBatchSampler:
+    def _get_train_sampler(self, train_dataset: Any = None) -> PackedBatchSampler | OriginalOrder:
         self._epoch_of_sampler.sampler = self._sampler()
         return self._epoch_of_sampler.sampler
 
-    def _sampler(self) -> PackedBatchSampler:
+    def _sampler(self) -> PackedBatchSampler | OriginalOrder:
         """The samples of a step depend on seed and epoch only; ranks and accumulation decide who gets which."""
         args = self.args
+        if self.original_order is not None:
+            return self.original_order(args)
         world_size = max(1, args.world_size)
         return PackedBatchSampler(
             [length.num_tokens for length in self.lengths],
@@ -248,7 +257,7 @@ class LlavaTrainer(SFTTrainer):
 class _EpochOfSampler(TrainerCallback):
     """Tells the sampler its epoch. With several processes a resumed run would not, and repeat the order of epoch 0."""
 
-    sampler: PackedBatchSampler | None = None
+    sampler: PackedBatchSampler | OriginalOrder | None = None
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
