@@ -59,6 +59,19 @@ def test_a_last_step_with_fewer_examples_than_packs_leaves_packs_empty():
     assert (report.num_examples, report.num_packs) == (50, 26)
 
 
+def test_rows_are_equally_many_and_of_similar_lengths():
+    ranks = [list(packed(world_size=2, accumulation_steps=2, rank=rank, padded=True)) for rank in (0, 1)]
+    assert sorted(index for batches in ranks for batch in batches for index in batch) == list(range(50))
+    assert [len(batch) for batch in ranks[0]] == [3, 3] * 4 + [1, 0]
+
+    def padding(batches):
+        rows = [[LENGTHS[index] for index in batch] for batch in batches if batch]
+        return sum(max(row) * len(row) - sum(row) for row in rows)
+
+    unaware = [list(packed(world_size=2, accumulation_steps=2, rank=rank)) for rank in (0, 1)]
+    assert sum(map(padding, ranks)) < sum(map(padding, unaware)) / 2
+
+
 def test_without_shuffling_the_order_is_that_of_the_data():
     assert [sorted(batch) for batch in packed(shuffle=False)] == [
         list(range(start, min(start + 12, 50))) for start in range(0, 50, 12)

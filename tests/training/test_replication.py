@@ -1,4 +1,4 @@
-"""The original's order without its data: numbers recorded from its runs, several ranks, and what is counted as a word."""
+"""The original's order without its data: numbers recorded from its runs, several ranks, what counts as a word."""
 
 import json
 from collections.abc import Callable

@@ -4,6 +4,7 @@ import bisect
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -126,6 +127,21 @@ def deal_packs(packs: Sequence[list[int]], world_size: int) -> list[list[list[in
     return [list(packs[rank::world_size]) for rank in range(world_size)]
 
 
+def plan_rows(lengths: Sequence[int], num_batches: int) -> list[list[int]]:
+    """
+    Deal the examples of one optimizer step into padded batches of equal count and similar lengths.
+
+    Contract: every index once; counts differ by at most one; the longest first. Examples of similar length share a
+    batch, so that little of it is padding: lengths 5, 1, 4, 2 in two batches are [0, 2] and [3, 1], padded to 5 and 2.
+    """
+    if not 1 <= num_batches <= len(lengths):
+        raise ValueError(f"{len(lengths)} examples cannot fill {num_batches} batches. Use a larger global batch.")
+    by_length = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    size, larger = divmod(len(lengths), num_batches)
+    starts = [number * size + min(number, larger) for number in range(num_batches + 1)]
+    return [by_length[start:end] for start, end in pairwise(starts)]
+
+
 def deal_step(
     lengths: Sequence[int],
     has_image: Sequence[bool],
@@ -133,15 +149,21 @@ def deal_step(
     world_size: int,
     accumulation_steps: int,
     image_cost: int = 0,
+    padded: bool = False,
 ) -> list[list[list[int]]]:
     """
     One optimizer step, dealt out: `[rank][micro-step]` -> places in `lengths`.
 
-    `plan_step` and `deal_packs`, also for the last step of an epoch, which may have fewer examples than packs: then
+    `plan_step` (for rows, `plan_rows`) and `deal_packs`, also for the last step of an epoch, which may have fewer
+    examples than packs: then
     the rest of the packs are empty, and the collators make each a black picture without labels.
     """
     num_packs = world_size * accumulation_steps
-    packs = plan_step(lengths, has_image, min(num_packs, len(lengths)), image_cost=image_cost)
+    num_filled = min(num_packs, len(lengths))
+    if padded:
+        packs = plan_rows(lengths, num_filled)
+    else:
+        packs = plan_step(lengths, has_image, num_filled, image_cost=image_cost)
     return deal_packs(packs + [[]] * (num_packs - len(packs)), world_size)
 
 
@@ -222,4 +244,4 @@ class PackingReport:
         return asdict(self)
 
 
-__all__ = ["PackingReport", "deal_packs", "deal_step", "plan_step"]
+__all__ = ["PackingReport", "deal_packs", "deal_step", "plan_rows", "plan_step"]

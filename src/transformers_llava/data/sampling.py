@@ -36,6 +36,8 @@ class PackedBatchSampler(BatchRebalanceSampler):
             `False` takes the examples in their order.
         image_cost (`int`, *optional*, defaults to 0):
             See `plan_step`.
+        padded (`bool`, *optional*, defaults to `False`):
+            The micro-batches will be padded rows and no packs: as many examples in each, of similar lengths.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class PackedBatchSampler(BatchRebalanceSampler):
         seed: int = 0,
         shuffle: bool = True,
         image_cost: int = 0,
+        padded: bool = False,
     ) -> None:
         if len(lengths) != len(has_image):
             raise ValueError(f"{len(lengths)} lengths but {len(has_image)} image flags: one of each per example.")
@@ -74,6 +77,7 @@ class PackedBatchSampler(BatchRebalanceSampler):
         )
         self.has_image = list(has_image)
         self.image_cost = image_cost
+        self.padded = padded
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self._dealt_steps():
@@ -95,6 +99,7 @@ class PackedBatchSampler(BatchRebalanceSampler):
                 world_size=self.dp_size,
                 accumulation_steps=self.grad_accum,
                 image_cost=self.image_cost,
+                padded=self.padded,
             )
             yield [[[indices[place] for place in pack] for pack in rank] for rank in dealt]
 

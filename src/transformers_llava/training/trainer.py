@@ -15,6 +15,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer
 
+from transformers_llava.data.collators import PaddedCollator
 from transformers_llava.data.lengths import ExampleLength
 from transformers_llava.data.sampling import PackedBatchSampler
 from transformers_llava.training.backends import (
@@ -135,6 +136,7 @@ class LlavaTrainer(SFTTrainer):
             accumulation_steps=args.gradient_accumulation_steps,
             rank=args.process_index if world_size > 1 else 0,
             seed=args.seed if args.data_seed is None else args.data_seed,
+            padded=isinstance(self.data_collator, PaddedCollator),
         )
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
