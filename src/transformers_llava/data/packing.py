@@ -155,8 +155,8 @@ def deal_step(
     One optimizer step, dealt out: `[rank][micro-step]` -> places in `lengths`.
 
     `plan_step` (for rows, `plan_rows`) and `deal_packs`, also for the last step of an epoch, which may have fewer
-    examples than packs: then
-    the rest of the packs are empty, and the collators make each a black picture without labels.
+    examples than packs: then the rest of the packs are empty, and the collators make each a black picture without
+    labels.
     """
     num_packs = world_size * accumulation_steps
     num_filled = min(num_packs, len(lengths))

@@ -193,6 +193,11 @@ class LlavaSFTConfig(SFTConfig):
     packing stay off, for it would redo on text what is done here with pictures.
     """
 
+    partial_checkpointing: int | None = field(
+        default=None,
+        metadata={"help": "With gradient_checkpointing: of the language model only so many layers, the first ones."},
+    )
+
     def __post_init__(self) -> None:
         for name in ("packing", "padding_free", "assistant_only_loss"):
             if getattr(self, name):
@@ -200,6 +205,14 @@ class LlavaSFTConfig(SFTConfig):
                     f"`{name}` asks TRL to prepare the examples, which it refuses for pictures. Labels come from the "
                     "chat template already; for packing set `packed: true`."
                 )
+        if self.partial_checkpointing is not None and (
+            self.partial_checkpointing < 1 or not self.gradient_checkpointing
+        ):
+            raise RecipeError(
+                f"partial_checkpointing={self.partial_checkpointing} with gradient_checkpointing="
+                f"{self.gradient_checkpointing}: it says how many layers are checkpointed, at least 1, once "
+                "gradient_checkpointing is on."
+            )
         self.max_length = None
         self.remove_unused_columns = False
         self.dataset_kwargs = {"skip_prepare_dataset": True}

@@ -25,6 +25,7 @@ from transformers_llava.training.backends import (
     gathers_weights,
     unshard_output_embeddings,
 )
+from transformers_llava.training.checkpointing import limit_checkpointing
 from transformers_llava.training.checkpoints import (
     TRAINABLE_NAME,
     load_trainable_part,
@@ -74,7 +75,7 @@ class LlavaTrainer(SFTTrainer):
         self.lengths = lengths
         self.run_record = run_record
         self.interruption = Interruption()
-        self.num_rejected = num_rejected
+        self.num_checkpointed: int | None = None  # layers, where `partial_checkpointing` limits them
         self._folder_of_checkpoints: Path | None = None
         self._learning_rates: dict[str, float] = {}
         self._started_at = time.perf_counter()
@@ -277,6 +278,10 @@ class _BackendReport(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        num_layers = self.trainer.args.partial_checkpointing
+        if num_layers is not None:
+            self.trainer.num_checkpointed = limit_checkpointing(self.trainer.model, num_layers)
+            logger.info("gradient checkpointing on %s layers of the language model", self.trainer.num_checkpointed)
         facts = backend_facts(self.trainer.accelerator, self.trainer.model)
         if self.trainer.run_record is not None:
             self.trainer.run_record.hardware |= {"backend": facts}

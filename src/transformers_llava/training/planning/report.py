@@ -60,6 +60,8 @@ def make_plan(recipe: Recipe, *, backend: str, num_gpus: int) -> Plan:
     global_batch = per_step * num_gpus
     num_layers = model.config.text_config.num_hidden_layers
     num_checkpointed = num_layers if args.gradient_checkpointing else 0
+    if args.partial_checkpointing is not None:
+        num_checkpointed = min(num_checkpointed, args.partial_checkpointing)
     pack_tokens = args.per_device_train_batch_size * data.tokens * _BALANCE
     if args.max_steps > 0:
         num_steps = args.max_steps
@@ -134,7 +136,7 @@ def warnings(plan: Plan) -> list[str]:
         how = f"about {needed} layers" if needed is not None else "all layers"
         found.append(
             f"80 GB: {total / 1e9:.0f} GB do not fit. Double gradient_accumulation_steps and halve "
-            f"per_device_train_batch_size, or use gradient_checkpointing ({how} would do)."
+            f"per_device_train_batch_size, or use gradient_checkpointing ({how} would do: `partial_checkpointing`)."
         )
     if plan.num_checkpointed and total + plan.memory.activations * 4 < room:
         found.append(
