@@ -17,6 +17,9 @@ def test_the_weights_are_the_same_and_only_so_many_layers_compute_twice(
     original = LlavaTrainer.training_step
     current: list[int | None] = [None]
 
+    def count() -> None:
+        counts[current[0]] = counts.get(current[0], 0) + 1
+
     def counting(self: LlavaTrainer, *args, **kwargs):
         handles = [
             layer.mlp.register_forward_pre_hook(
