@@ -57,11 +57,12 @@ def measure(demo: Path, output_dir: Path, flags: list[str]) -> dict[str, Any]:
     """Trains stage 2 of the demo as it did, with other flags, and asks the held-out questions."""
     names = ["scenes", "digits", "text_only"]
     sources = [
-        {"name": name, "path": str(demo / "data" / name / "instructions.json"), "image_root": str(_root(demo, name))}
+        {"name": name, "path": str(folder / "instructions.json"), "image_root": str(folder)}
         for name in names
+        for folder in (demo / "data" / name,)
     ]
     command = [sys.executable, "-m", "transformers_llava.cli.main", "train", "--config", "tiny/2_instruct"]
-    command += ["--accelerate_config", "cpu", "--output_dir", str(output_dir), "--seed", "0", *flags]
+    command += ["--accelerate_config", "cpu", "--strict", "--output_dir", str(output_dir), "--seed", "0", *flags]
     command += ["--model_name_or_path", str(demo / "align"), "--train_data", json.dumps(sources)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     record = read_run_record(output_dir)
@@ -76,11 +77,6 @@ def measure(demo: Path, output_dir: Path, flags: list[str]) -> dict[str, Any]:
     }
 
 
-def _root(demo: Path, name: str) -> Path:
-    images = demo / "data" / name / "images"
-    return images if images.is_dir() else images.parent
-
-
 def _accuracy(checkpoint: Path, demo: Path, names: list[str]) -> dict[str, float]:
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     processor = AutoProcessor.from_pretrained(checkpoint)
@@ -89,7 +85,7 @@ def _accuracy(checkpoint: Path, demo: Path, names: list[str]) -> dict[str, float
         test = demo / "data" / name / "test.json"
         if not test.is_file():
             continue
-        config = SourceConfig(name=name, path=str(test), image_root=str(_root(demo, name)))
+        config = SourceConfig(name=name, path=str(test), image_root=str(demo / "data" / name))
         examples, _ = load_source(config, strict=True)
         found[name] = round(evaluate_exact_match(model, processor, examples).accuracy, 4)
     return found

@@ -178,3 +178,33 @@ def test_lora(golden: Path, start: Any, tmp_path: Path, monkeypatch: pytest.Monk
         target = name.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
         expected[ours(target)] = base[target].float() + arguments["lora_alpha"] / arguments["lora_r"] * up @ down
     check(weights, expected)
+
+
+@pytest.mark.parametrize("name", ["h_cls_patch", "v1_5_llama"])  # safetensors and pickle, names of the original
+def test_going_on_from_an_original_checkpoint_keeps_all_that_is_frozen(
+    golden: Path, tmp_path: Path, name: str
+) -> None:
+    source = OpenLlavaForConditionalGeneration.from_pretrained(golden / "checkpoints" / name).state_dict()
+    data = {"name": "x", "path": str(golden / "data" / "pretrain.json"), "image_root": str(golden / "images")}
+    recipe = {
+        "model_name_or_path": str(golden / "checkpoints" / name),
+        "output_dir": str(tmp_path / "out"),
+        "train_data": [data],
+        "chat_template": "plain",
+        "multi_modal_projector": {"mode": "full"},
+        "num_train_epochs": 1,
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 2,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": True,
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": False,
+        "disable_tqdm": True,
+    }
+    train(Recipe.from_dict(recipe))
+    saved = OpenLlavaForConditionalGeneration.from_pretrained(tmp_path / "out", dtype=torch.float32).state_dict()
+    changed = {key for key, tensor in source.items() if not torch.equal(tensor.float(), saved[key].float())}
+    assert changed
+    assert all("multi_modal_projector" in key for key in changed), sorted(changed)[:5]

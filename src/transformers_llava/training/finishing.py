@@ -34,10 +34,18 @@ def finished_state(trainer: Any, recipe: Recipe) -> dict[str, torch.Tensor] | No
         return None
     learnt = {name: gathered[name].detach().cpu() for name in names}
     base = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
-    known = {plain_name(name) for name in base.state_dict()}
+    known = {plain_name(name) for name, _ in base.named_parameters() if not _is_of_peft(name)}
+    known |= {name for name, _ in base.named_buffers() if name in base.state_dict()}
     with whole_weights(trainer.args.deepspeed_plugin):  # this process alone reads: nothing may be parted
         source = source_state(recipe.model, seed=recipe.sft.seed)
     state = {name: tensor for name, tensor in source.items() if name in known}
+    tied: Any = base.all_tied_weights_keys
+    missing = known - state.keys() - set(tied) - {plain_name(name) for name in learnt}
+    if missing:
+        raise RuntimeError(
+            f"{len(missing)} tensors of the model are not where it was read from (for example {sorted(missing)[:3]}), "
+            "so the finished model would be incomplete. The last checkpoint holds what was learnt."
+        )
     for name, tensor in learnt.items():
         if ".lora_B." in name:
             continue
@@ -49,6 +57,10 @@ def finished_state(trainer: Any, recipe: Recipe) -> dict[str, torch.Tensor] | No
         update = learnt[name.replace(".lora_A.", ".lora_B.")].float() @ tensor.float()
         state[target] = (state[target].float() + config.lora_alpha / config.r * update).to(state[target].dtype)
     return state
+
+
+def _is_of_peft(name: str) -> bool:
+    return ".lora_" in name or ".original_module." in name
 
 
 __all__ = ["finished_state"]

@@ -35,7 +35,9 @@ class Telemetry:
     """
 
     def __init__(self, model: Any, modes: Mapping[str, str], *, num_rejected: int = 0) -> None:
-        self.model, self.modes = model, dict(modes)
+        with torch.device("meta"):  # shapes alone: the model itself may soon be quantised, wrapped or sharded
+            self.model = type(model)(model.config)
+        self.modes = dict(modes)
         self.num_rejected = num_rejected
         self.started_at = time.perf_counter()
         self.counts: dict[str, torch.Tensor | int] = dict.fromkeys(_COUNTS, 0)
