@@ -36,9 +36,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path, help="what `llava demo` wrote")
     parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument("--epochs", type=float, default=2.0, help="the demo trains two")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        runs = {kind: measure(args.demo.resolve(), Path(folder) / kind, flags) for kind, flags in KINDS.items()}
+        demo = args.demo.resolve()
+        runs = {kind: measure(demo, Path(folder) / kind, flags, args.epochs) for kind, flags in KINDS.items()}
     result = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
@@ -53,7 +55,7 @@ def main() -> int:
     return 0
 
 
-def measure(demo: Path, output_dir: Path, flags: list[str]) -> dict[str, Any]:
+def measure(demo: Path, output_dir: Path, flags: list[str], epochs: float) -> dict[str, Any]:
     """Trains stage 2 of the demo as it did, with other flags, and asks the held-out questions."""
     names = ["scenes", "digits", "text_only"]
     sources = [
@@ -63,6 +65,7 @@ def measure(demo: Path, output_dir: Path, flags: list[str]) -> dict[str, Any]:
     ]
     command = [sys.executable, "-m", "transformers_llava.cli.main", "train", "--config", "tiny/2_instruct"]
     command += ["--accelerate_config", "cpu", "--strict", "--output_dir", str(output_dir), "--seed", "0", *flags]
+    command += ["--num_train_epochs", str(epochs)]
     command += ["--model_name_or_path", str(demo / "align"), "--train_data", json.dumps(sources)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     record = read_run_record(output_dir)

@@ -31,7 +31,7 @@ STEPS = {"optim": "sgd", "learning_rate": 1.0, "lr_scheduler_type": "constant", 
 
 @pytest.fixture(scope="module")
 def cases(fields: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Every stage on mixed data, and the two that train in full on data in which a rank often sees only text."""
+    """Every stage on mixed data, and on data in which a rank often sees only text."""
     folder = tmp_path_factory.mktemp("text")
     records = []
     for number in range(24):
@@ -45,7 +45,7 @@ def cases(fields: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     (folder / "text.json").write_text(json.dumps(records))
     text = {"train_data": [{"name": "text", "path": str(folder / "text.json")}]}
     found = {name: {**fields, **STEPS, **changes} for name, changes in STAGES.items()}
-    found |= {f"{name}_text": {**found[name], **text} for name in ("align", "instruct")}
+    found |= {f"{name}_text": {**found[name], **text} for name in STAGES}
     return {name: {key: value for key, value in case.items() if value is not None} for name, case in found.items()}
 
 
@@ -83,7 +83,7 @@ def backend(request: pytest.FixtureRequest, cases: dict, tmp_path_factory: pytes
     return request.param, folder
 
 
-@pytest.mark.parametrize("name", ["align", "instruct", "lora", "align_text", "instruct_text"])
+@pytest.mark.parametrize("name", ["align", "instruct", "lora", "align_text", "instruct_text", "lora_text"])
 def test_two_processes_end_with_the_weights_of_one(backend: tuple[str, Path], reference: dict, name: str) -> None:
     expected = BACKENDS[backend[0]]
     folder = backend[1] / name

@@ -24,6 +24,7 @@ from transformers_llava.training.backends import (
     describe_backend,
     gathers_weights,
     unshard_output_embeddings,
+    whole_weights,
 )
 from transformers_llava.training.checkpointing import limit_checkpointing
 from transformers_llava.training.checkpoints import (
@@ -84,11 +85,12 @@ class LlavaTrainer(SFTTrainer):
         if original_order is not None:
             self.model_accepts_loss_kwargs = False  # type: ignore[has-type]
         check_backend(self.accelerator)
-        self.telemetry = Telemetry(
-            self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model,
-            {name: component.mode for name, component in self.components.items()},
-            num_rejected=num_rejected,
-        )
+        with whole_weights(self.args.deepspeed_plugin):
+            self.telemetry = Telemetry(
+                self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model,
+                {name: component.mode for name, component in self.components.items()},
+                num_rejected=num_rejected,
+            )
         self.add_callback(self._epoch_of_sampler)
         self.add_callback(_BackendReport(self))
         self.add_callback(self.interruption)
