@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from transformers_llava.cli.errors import CommandError
-from transformers_llava.cli.packaged import accelerate_config_path
+from transformers_llava.cli.packaged import accelerate_config_path, packaged_name
+from transformers_llava.training.command import COMMAND_VARIABLE
 
 
 TRAINING_MODULE = "transformers_llava.training.sft"
@@ -73,7 +74,7 @@ def launch_training(
     command = training_command(recipe, fields, accelerate_config, num_processes, machines)
     print("$ " + shlex.join(command), flush=True)
     # TRL reports each run to its makers by default; a training run here tells nobody unless asked to.
-    env = {"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ}
+    env = {"HF_HUB_DISABLE_TELEMETRY": "1", **os.environ, COMMAND_VARIABLE: _typed(recipe, fields, accelerate_config)}
     process = subprocess.Popen(command, env=env, **_own_group())
     with _passing_on_signals(process):
         while True:
@@ -81,6 +82,12 @@ def launch_training(
                 return process.wait()
             except KeyboardInterrupt:
                 _send(process, signal.SIGINT)
+
+
+def _typed(recipe: Path, fields: Sequence[str], accelerate_config: str | None) -> str:
+    """The line that starts this training, for its record; a packaged recipe by its name."""
+    chosen = [] if accelerate_config is None else ["--accelerate_config", accelerate_config]
+    return shlex.join(["llava", "train", "--config", packaged_name(recipe), *chosen, *fields])
 
 
 def _own_group() -> dict[str, Any]:

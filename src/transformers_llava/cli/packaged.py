@@ -19,6 +19,13 @@ def recipe_path(name_or_file: str) -> Path:
     return _find("recipes", name_or_file, "recipe")
 
 
+def packaged_name(recipe: Path) -> str:
+    """The name of a packaged recipe, such as `tiny/1_align`; of any other its path."""
+    root = _PACKAGE / "recipes"
+    inside = recipe.resolve().is_relative_to(root.resolve())
+    return recipe.resolve().relative_to(root.resolve()).with_suffix("").as_posix() if inside else str(recipe)
+
+
 def list_accelerate_configs() -> list[str]:
     """Names such as `cpu`."""
     return _list("accelerate_configs")
@@ -56,4 +63,11 @@ def _find(folder: str, name_or_file: str, kind: str) -> Path:
     raise CommandError(f"{name_or_file!r} is neither a file nor a packaged {kind}. {hint}")
 
 
-__all__ = ["accelerate_config_path", "header_of", "list_accelerate_configs", "list_recipes", "recipe_path"]
+__all__ = [
+    "accelerate_config_path",
+    "header_of",
+    "list_accelerate_configs",
+    "list_recipes",
+    "packaged_name",
+    "recipe_path",
+]

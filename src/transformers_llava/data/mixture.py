@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -39,6 +40,14 @@ class MixtureConfig:
             raise ValueError(f"the mixture names {repeated} more than once. Reports need one name per source.")
         if self.row_order not in ("file", "content"):
             raise ValueError(f"row_order must be 'file' or 'content', not {self.row_order!r}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a mixture file has it: `read_mixture_file` makes the same of it."""
+        return {
+            "seed": self.seed,
+            "row_order": self.row_order,
+            "sources": [source.to_dict() for source in self.sources],
+        }
 
     @property
     def token_budgets(self) -> dict[str, TokenBudget]:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,6 +132,20 @@ class SourceConfig:
         if "name" not in values or "path" not in values:
             raise ValueError(f"a source needs a name and a path, but has only {sorted(values)}.")
         return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from the defaults, as a mixture file has it."""
+        values: dict[str, Any] = {"name": self.name, "path": self.path}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in values or value in (item.default, []):
+                continue
+            if isinstance(value, RecordFilter):
+                value = value.to_dict()
+            elif isinstance(value, list):
+                value = [{k: v for k, v in asdict(part).items() if v is not None} for part in value]
+            values[item.name] = value
+        return values
 
 
 @dataclass

@@ -29,10 +29,15 @@ from transformers_llava.training.run_record import read_run_record
 
 logger = logging.getLogger(__name__)
 
-LICENCES = {
-    "scenes": "Apache-2.0 (drawn by this package)",
-    "digits": "CC-BY-4.0 (UCI Optical Recognition of Handwritten Digits, as carried by scikit-learn)",
-    "text_only": "Apache-2.0 (written by this package)",
+_APACHE = {"licence": "Apache-2.0", "licence_url": "https://www.apache.org/licenses/LICENSE-2.0"}
+LICENCES = {  # as in mixtures/demo.yaml
+    "scenes": {**_APACHE, "provenance": "rules: drawn and described by this package"},
+    "digits": {
+        "licence": "CC-BY-4.0",
+        "licence_url": "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+        "provenance": "human",
+    },
+    "text_only": {**_APACHE, "provenance": "rules: written by this package"},
 }
 NUM_SAMPLES = 8  # pictures per source in the report, asked again by a fresh process
 
@@ -132,7 +137,7 @@ def _source(source: SourceFiles, file: Path) -> dict[str, Any]:
         "name": source.name,
         "path": str(file),
         "image_root": str(source.image_root),
-        "licence": LICENCES[source.name],
+        **LICENCES[source.name],
     }
 
 

@@ -52,7 +52,11 @@ def load_model(
         return assemble_model(config, seed=seed, dtype=dtype)
     model_config, processor = load_processor(config)
     model = OpenLlavaForConditionalGeneration.from_pretrained(
-        config.model_name_or_path, config=model_config, dtype=dtype, attn_implementation=config.attn_implementation
+        config.model_name_or_path,
+        config=model_config,
+        dtype=dtype,
+        attn_implementation=config.attn_implementation,
+        **_at(config.model_revision),
     )
     return model, processor
 
@@ -61,8 +65,9 @@ def load_processor(config: ModelConfig) -> tuple[OpenLlavaConfig, OpenLlavaProce
     """The configuration and processor that a recipe starts from; no weight is read."""
     if config.model_name_or_path is None:
         return _assemble_processor(config)
-    model_config = OpenLlavaConfig.from_pretrained(config.model_name_or_path)
-    processor = OpenLlavaProcessor.from_pretrained(config.model_name_or_path)
+    pinned = _at(config.model_revision)
+    model_config = OpenLlavaConfig.from_pretrained(config.model_name_or_path, **pinned)
+    processor = OpenLlavaProcessor.from_pretrained(config.model_name_or_path, **pinned)
     if config.image_aspect_ratio not in (None, model_config.image_aspect_ratio):
         # LLaVA-1.5 itself does this: stage 1 crops the square centre, stage 2 pads.
         model_config.image_aspect_ratio = config.image_aspect_ratio
@@ -124,7 +129,7 @@ def source_state(config: ModelConfig, *, seed: int) -> dict[str, torch.Tensor]:
         if any(name.startswith("model.language_model.") for name in stored):  # our own names: as they lie there
             return stored
         model = OpenLlavaForConditionalGeneration.from_pretrained(
-            config.model_name_or_path, config=model_config, dtype="auto"
+            config.model_name_or_path, config=model_config, dtype="auto", **_at(config.model_revision)
         )
         return dict(model.state_dict())
     language_model, tower = _load_parts(config, model_config)
@@ -133,10 +138,15 @@ def source_state(config: ModelConfig, *, seed: int) -> dict[str, torch.Tensor]:
 
 def _load_parts(config: ModelConfig, model_config: OpenLlavaConfig) -> tuple[PreTrainedModel, PreTrainedModel]:
     # "auto": each part is read in the precision that it was saved in.
-    language_model = AutoModelForCausalLM.from_pretrained(config.language_model_name_or_path, dtype="auto")
+    language_model = AutoModelForCausalLM.from_pretrained(
+        config.language_model_name_or_path, dtype="auto", **_at(config.language_model_revision)
+    )
     tower_class = MODEL_MAPPING[type(model_config.vision_config)]
     tower = tower_class.from_pretrained(
-        config.vision_tower_name_or_path, config=model_config.vision_config, dtype="auto"
+        config.vision_tower_name_or_path,
+        config=model_config.vision_config,
+        dtype="auto",
+        **_at(config.vision_tower_revision),
     )
     return language_model, tower
 
@@ -144,27 +154,33 @@ def _load_parts(config: ModelConfig, model_config: OpenLlavaConfig) -> tuple[Pre
 def _assemble_processor(config: ModelConfig) -> tuple[OpenLlavaConfig, OpenLlavaProcessor]:
     assert config.language_model_name_or_path is not None
     assert config.vision_tower_name_or_path is not None
-    tokenizer = AutoTokenizer.from_pretrained(config.language_model_name_or_path)
-    vision_config = _tower_config(config.vision_tower_name_or_path)
+    of_language_model, of_tower = _at(config.language_model_revision), _at(config.vision_tower_revision)
+    tokenizer = AutoTokenizer.from_pretrained(config.language_model_name_or_path, **of_language_model)
+    vision_config = _tower_config(config.vision_tower_name_or_path, of_tower)
     model_config = OpenLlavaConfig(
         vision_config=vision_config,
-        text_config=AutoConfig.from_pretrained(config.language_model_name_or_path),
+        text_config=AutoConfig.from_pretrained(config.language_model_name_or_path, **of_language_model),
         image_token_index=_add_image_token(tokenizer),
         **_architecture(config, vision_config.model_type),
     )
     processor = OpenLlavaProcessor.from_model_config(
         model_config,
         tokenizer,
-        image_processor=_image_processor(config.vision_tower_name_or_path, vision_config.image_size),
+        image_processor=_image_processor(config.vision_tower_name_or_path, vision_config.image_size, of_tower),
         chat_template=tokenizer.chat_template,
         image_token=IMAGE_TOKEN,
     )
     return model_config, processor
 
 
-def _tower_config(name_or_path: str) -> Any:
+def _at(revision: str | None) -> dict[str, str]:
+    """The keyword of `from_pretrained`, only where a revision is pinned."""
+    return {} if revision is None else {"revision": revision}
+
+
+def _tower_config(name_or_path: str, pinned: dict[str, str]) -> Any:
     """Of the vision half of a CLIP or SigLIP, in a folder that holds that half alone or both."""
-    whole_config = AutoConfig.from_pretrained(name_or_path)
+    whole_config = AutoConfig.from_pretrained(name_or_path, **pinned)
     vision_config = getattr(whole_config, "vision_config", whole_config)
     if type(vision_config) not in MODEL_MAPPING or vision_config.model_type not in NUM_PREFIX_TOKENS:
         raise RecipeError(
@@ -222,10 +238,10 @@ def _fresh_projector(config: OpenLlavaConfig, seed: int) -> dict[str, torch.Tens
     return state_dict | ({"model.image_newline": newline} if config.has_image_newline else {})
 
 
-def _image_processor(name_or_path: str, image_size: int) -> OpenLlavaImageProcessorPil | None:
+def _image_processor(name_or_path: str, image_size: int, pinned: dict[str, str]) -> OpenLlavaImageProcessorPil | None:
     """The tower's own preprocessing; `None` (its family's default) where the folder has none."""
     try:
-        settings, _ = ImageProcessingMixin.get_image_processor_dict(name_or_path)
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(name_or_path, **pinned)
     except OSError:
         logger.warning("%s has no preprocessor_config.json; the defaults of its model family are used.", name_or_path)
         return None

@@ -16,7 +16,9 @@ class RecipeError(ValueError):
 
 _ONLY_WITH_PARTS = (
     "language_model_name_or_path",
+    "language_model_revision",
     "vision_tower_name_or_path",
+    "vision_tower_revision",
     "projector_type",
     "vision_feature_layer",
     "vision_feature_select_strategy",
@@ -37,11 +39,20 @@ class ModelConfig:
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "Folder or Hub id of a LLaVA checkpoint to go on from."}
     )
+    model_revision: str | None = field(
+        default=None, metadata={"help": "Commit of that repository, all 40 digits, or a tag. Default: its newest."}
+    )
     language_model_name_or_path: str | None = field(
         default=None, metadata={"help": "Language model with its tokenizer, to build a new LLaVA from parts."}
     )
+    language_model_revision: str | None = field(
+        default=None, metadata={"help": "Commit or tag of the language model's repository. Only with parts."}
+    )
     vision_tower_name_or_path: str | None = field(
         default=None, metadata={"help": "Vision tower with its image processor, to build a new LLaVA from parts."}
+    )
+    vision_tower_revision: str | None = field(
+        default=None, metadata={"help": "Commit or tag of the vision tower's repository. Only with parts."}
     )
     projector_type: str | None = field(default=None, metadata={"help": "Default mlp2x_gelu. Only with parts."})
     vision_feature_layer: int | list[int] | None = field(
@@ -70,6 +81,11 @@ class ModelConfig:
                 "nothing says where the model comes from, so there is nothing to train. Give either "
                 "`model_name_or_path` (a LLaVA checkpoint) or both `language_model_name_or_path` and "
                 f"`vision_tower_name_or_path` (its parts); of the parts given are {parts}."
+            )
+        if self.model_name_or_path is None and self.model_revision is not None:
+            raise RecipeError(
+                "`model_revision` is the commit of `model_name_or_path`, which the recipe does not set, so it would "
+                "have no effect. With parts, use `language_model_revision` and `vision_tower_revision`."
             )
         if self.model_name_or_path is not None:
             given = [name for name in _ONLY_WITH_PARTS if getattr(self, name) is not None]

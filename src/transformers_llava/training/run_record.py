@@ -8,7 +8,7 @@ import re
 import resource
 import sys
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,12 @@ class RunRecord:
     loss_history: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, str] = field(default_factory=dict)  # file -> sha256
     weights_sha256: str | None = None
+    command: str | None = None  # the line that a person typed
+    base_models: list[dict[str, Any]] = field(default_factory=list)  # see `training.origins`
+    mixture: dict[str, Any] | None = None  # what `train_data` named, as a mixture file has it
+    mixture_lock: dict[str, Any] | None = None
+    environment: dict[str, str] = field(default_factory=dict)  # every installed package
+    previous: list[dict[str, Any]] = field(default_factory=list)  # records of the stages before, the first one first
 
     def write(self, folder: str | os.PathLike) -> Path:
         """
@@ -105,6 +111,14 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def installed_packages() -> dict[str, str]:
+    """Name and version of every package of this environment, as `pip freeze` has them, without where they came from."""
+    found = {
+        (package.metadata["Name"] or "").lower().replace("_", "-"): package.version for package in distributions()
+    }
+    return {name: found[name] for name in sorted(found) if name}
 
 
 def hardware(world_size: int, backend: str) -> dict[str, Any]:
@@ -159,6 +173,7 @@ __all__ = [
     "RunRecord",
     "combined_digest",
     "hardware",
+    "installed_packages",
     "package_versions",
     "peak_memory_gb",
     "read_run_record",

@@ -32,6 +32,7 @@ from transformers_llava.training.components import (
 )
 from transformers_llava.training.configs import RecipeError
 from transformers_llava.training.finishing import finished_state
+from transformers_llava.training.origins import complete_record, write_places
 from transformers_llava.training.preparing import PreparedData, mixture_config_of_recipe, prepare_data, report_data
 from transformers_llava.training.quantization import quantize_language_model
 from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
@@ -103,6 +104,8 @@ def train(recipe: Recipe) -> RunRecord:
         versions=package_versions(),
         hardware=hardware(args.world_size, args.distributed_state.distributed_type.value),
     )
+    if args.should_save:
+        complete_record(record, recipe, data.lock if isinstance(data, PreparedData) else None)
     shared: dict[str, Any] = {
         "model": model,
         "args": args,
@@ -207,6 +210,8 @@ def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData, recipe: Reci
     if trainer.args.should_save and isinstance(data, PreparedData):
         (output_dir / MIXTURE_REPORT_NAME).write_text(data.mixture.to_markdown(), encoding="utf-8")
         write_lock(data.lock, output_dir)
+    if trainer.args.should_save:
+        write_places(recipe, output_dir)
     logger.info("saved %s", output_dir)
 
 

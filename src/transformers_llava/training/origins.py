@@ -1,0 +1,139 @@
+"""A recipe to what its result is made of: base models by content, mixture, the stages before; and their places."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers_llava.conversion.folders import local_folder
+from transformers_llava.conversion.origins import commit_of_snapshot, weights_digest
+from transformers_llava.data.mixture_file import default_data_root
+from transformers_llava.data.reading import HUB_SCHEME
+from transformers_llava.data.sources import SourceConfig
+from transformers_llava.training.command import COMMAND_VARIABLE
+from transformers_llava.training.configs import ModelConfig
+from transformers_llava.training.preparing import mixture_config_of_recipe
+from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.run_record import FILE_NAME, RunRecord, installed_packages, read_run_record
+
+
+PLACES_NAME = ".places.json"  # beside the checkpoint, for this machine alone: it is never published
+
+_ROLES = {
+    "checkpoint": ("model_name_or_path", "model_revision"),
+    "language_model": ("language_model_name_or_path", "language_model_revision"),
+    "vision_tower": ("vision_tower_name_or_path", "vision_tower_revision"),
+}
+
+
+def complete_record(record: RunRecord, recipe: Recipe, lock: dict[str, Any] | None) -> None:
+    """Adds to a run record what somebody else needs to do the same again."""
+    record.command = os.environ.get(COMMAND_VARIABLE)
+    record.base_models = base_models(recipe.model)
+    record.mixture = published_mixture(recipe)
+    record.mixture_lock = lock
+    record.environment = installed_packages()
+    record.previous = previous_stages(recipe.model)
+
+
+def base_models(config: ModelConfig) -> list[dict[str, Any]]:
+    """
+    What a run starts from, by role, name, commit and content.
+
+    Returns:
+        `list[dict]`: with `role` (checkpoint, language_model, vision_tower), `name` (Hub id, or the last part of a
+        folder), `origin` (hub or folder), `revision` (commit on the Hub, where known), `digest` (SHA-256 of its weight
+        files, see `conversion.origins`) and `weights_sha256` of a run of ours.
+    """
+    described = []
+    for role, (name_field, revision_field) in _ROLES.items():
+        name = getattr(config, name_field)
+        if name is None:
+            continue
+        folder = local_folder(name, getattr(config, revision_field), with_weights=True)
+        is_folder = Path(name).is_dir()
+        described.append(
+            {
+                "role": role,
+                "name": Path(name).name if is_folder else name,
+                "origin": "folder" if is_folder else "hub",
+                "revision": None if is_folder or folder is None else commit_of_snapshot(folder),
+                "digest": None if folder is None else weights_digest(folder),
+            }
+        )
+    return described
+
+
+def previous_stages(config: ModelConfig) -> list[dict[str, Any]]:
+    """The records of the stages that the checkpoint has behind it, the first one first."""
+    folder = local_folder(config.model_name_or_path, config.model_revision)
+    if folder is None or not (folder / FILE_NAME).is_file():
+        return []
+    last = read_run_record(folder)
+    return [*last.pop("previous", []), last]
+
+
+def published_mixture(recipe: Recipe) -> dict[str, Any]:
+    """
+    The mixture of a recipe with paths that mean the same everywhere: as its file has them, from the data root on; of
+    anything else on this disk `<source>/<file>`.
+    """
+    mixture = mixture_config_of_recipe(recipe.data, recipe.sft.seed).to_dict()
+    root = None
+    if isinstance(recipe.data.train_data, str):
+        file = Path(recipe.data.train_data)
+        root = file.parent if file.is_file() else default_data_root()
+    for source in mixture["sources"]:
+        for name in ("path", "image_root"):
+            if source.get(name) and not _is_on_hub(source[name]):
+                source[name] = _portable(Path(source[name]), source["name"], root)
+    return mixture
+
+
+def write_places(recipe: Recipe, folder: Path) -> Path:
+    """
+    Notes where the parts of a run lie on this machine, so that `llava publish --self_contained` and `llava verify`
+    find them. The file's name starts with a dot and no publication contains it.
+    """
+    sources = mixture_config_of_recipe(recipe.data, recipe.sft.seed).sources
+    places: dict[str, Any] = {
+        "sources": {source.name: _places_of_source(source) for source in sources},
+        "base_models": {
+            role: os.path.abspath(name)
+            for role, (field, _) in _ROLES.items()
+            if (name := getattr(recipe.model, field)) is not None and Path(name).is_dir()
+        },
+        "previous": [],
+    }
+    before = local_folder(recipe.model.model_name_or_path, recipe.model.model_revision)
+    if before is not None and (before / PLACES_NAME).is_file():
+        last = json.loads((before / PLACES_NAME).read_text(encoding="utf-8"))
+        places["previous"] = [*last.pop("previous", []), last]
+    path = folder / PLACES_NAME
+    path.write_text(json.dumps(places, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _places_of_source(source: SourceConfig) -> dict[str, str]:
+    given = {"path": source.path, "image_root": source.image_root}
+    return {name: os.path.abspath(value) for name, value in given.items() if value and not _is_on_hub(value)}
+
+
+def _portable(path: Path, source: str, root: Path | None) -> str:
+    if root is not None and path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return f"{source}/{path.name}"
+
+
+def _is_on_hub(value: str) -> bool:
+    return value.startswith(HUB_SCHEME)
+
+
+__all__ = [
+    "PLACES_NAME",
+    "base_models",
+    "complete_record",
+    "previous_stages",
+    "published_mixture",
+    "write_places",
+]
