@@ -1,0 +1,173 @@
+"""Pictures and many questions to answers: the pictures and all before the question are computed once."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+
+class PictureAnswerer:
+    """
+    Answers any number of questions about the same pictures.
+
+    A LLaVA prompt begins with a system text and hundreds of picture positions, which are the same for every question
+    about the picture. They go through vision tower, projector and language model once; every question continues from
+    a copy of the keys and values that they left. The answers are those of `generate` on each whole prompt.
+
+    Contract: what is reused ends with the last picture position, so that no question can change how its last text
+    token was cut.
+
+    Args:
+        model ([`OpenLlavaForConditionalGeneration`]): Or a built-in LLaVA; used in evaluation mode.
+        processor ([`OpenLlavaProcessor`]): Its processor, with a chat template.
+        images (`PIL.Image.Image` or `list`): The pictures, shown before the question in this order.
+        system (`str`, *optional*): A system turn instead of the template's own.
+
+    Raises:
+        ValueError: If there is no picture, or the template writes a question before its pictures.
+
+    Example:
+
+    ```python
+    answerer = PictureAnswerer(model, processor, Image.open("picture.png"))
+    answerer.answer("What is this?")
+    answerer.answer_many(["Is it red?", "Is it large?"], max_new_tokens=5)
+    ```
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, images: Image.Image | Sequence[Image.Image], *, system: str | None = None
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.images = [images] if isinstance(images, Image.Image) else list(images)
+        self.system = system
+        if not self.images:
+            raise ValueError(
+                "There is no picture, so there is nothing that several questions share. Call `model.generate` on the "
+                "questions, or give at least one picture."
+            )
+        picture_id = model.config.image_token_id
+        inputs = self._encode("?").to(model.device)
+        prompt = self._text_ids("?")  # one position for each picture, where the model has as many as it costs
+        self._shared_text = prompt[: len(prompt) - prompt[::-1].index(picture_id)]
+        ids = inputs["input_ids"]
+        self.prefix_length = int((ids[0] == picture_id).nonzero()[-1]) + 1
+        self.prefix_ids = ids[:, : self.prefix_length]  # (1, prefix_length)
+        self._prefix = self._read(inputs)
+
+    def answer(self, question: str, **kwargs: Any) -> str:
+        """One answer; see [`~PictureAnswerer.answer_many`]."""
+        return self.answer_many([question], **kwargs)[0]
+
+    def answer_many(self, questions: Sequence[str], *, batch_size: int | None = None, **kwargs: Any) -> list[str]:
+        """
+        Answers to independent questions, in order.
+
+        Args:
+            questions (`Sequence[str]`): Each a user turn of its own after the pictures.
+            batch_size (`int`, *optional*): Questions that are answered together, all if not given. Together is faster;
+                memory grows by one copy of the prefix's keys and values for each. Decoders with a sliding window or a
+                recurrent state answer one by one, whatever is asked.
+            **kwargs: Of `generate`, such as `max_new_tokens`. Greedy unless `do_sample=True`.
+        """
+        new_tokens = self.generate_many(questions, batch_size=batch_size, **kwargs)
+        answers = [self.processor.decode(ids, skip_special_tokens=True) for ids in new_tokens]
+        return [answer.strip() for answer in answers]
+
+    @torch.inference_mode()
+    def generate_many(
+        self, questions: Sequence[str], *, batch_size: int | None = None, **kwargs: Any
+    ) -> list[torch.Tensor]:
+        """New token ids `(num_new_tokens,)` of each answer, padded on the right within a batch."""
+        answers: list[torch.Tensor] = []
+        step = batch_size or max(1, len(questions)) if self._may_pad() else 1
+        for start in range(0, len(questions), step):
+            answers += self._generate(list(questions[start : start + step]), **kwargs)
+        return answers
+
+    def _may_pad(self) -> bool:
+        """
+        Whether padding between prefix and question can be masked out.
+
+        A sliding window counts places in the cache, masked ones too, and a recurrent state reads them; such decoders
+        answer one question at a time.
+        """
+        return all(type(layer) is DynamicLayer for layer in self._prefix.layers)
+
+    def _generate(self, questions: list[str], **kwargs: Any) -> list[torch.Tensor]:
+        suffixes = [self._suffix(question) for question in questions]
+        longest = max(len(suffix) for suffix in suffixes)
+        pad = self.processor.tokenizer.pad_token_id or 0  # any id: the mask decides
+        input_ids = torch.tensor([[pad] * (longest - len(suffix)) + suffix for suffix in suffixes])
+        mask = torch.tensor([[0] * (longest - len(suffix)) + [1] * len(suffix) for suffix in suffixes])
+        shared = self.prefix_ids.expand(len(questions), -1)  # (num_questions, prefix_length)
+        input_ids = torch.cat([shared, input_ids.to(shared)], dim=1)
+        mask = torch.cat([torch.ones_like(shared), mask.to(shared)], dim=1)
+        cache = copy.deepcopy(self._prefix)
+        if len(questions) > 1:
+            cache.batch_repeat_interleave(len(questions))
+        kwargs = {"do_sample": False, **kwargs}
+        ids = self.model.generate(input_ids=input_ids, attention_mask=mask, past_key_values=cache, **kwargs)
+        return list(ids[:, input_ids.shape[1] :])
+
+    @torch.inference_mode()
+    def _read(self, inputs: Any) -> DynamicCache:
+        """Keys and values of the prefix."""
+        self.model.eval()
+        cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
+        pixels = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
+        self.model(input_ids=self.prefix_ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **pixels)
+        return cache
+
+    def _suffix(self, question: str) -> list[int]:
+        """Token ids of the prompt behind the pictures, which need not be looked at again."""
+        ids = self._text_ids(question)
+        if ids[: len(self._shared_text)] != self._shared_text:
+            raise ValueError(
+                f"The prompt of {question!r} does not begin as the prompt with which the pictures were read, so their "
+                "keys and values would be those of another text. The chat template probably writes the question "
+                "before the pictures; call `model.generate` on whole prompts instead."
+            )
+        return ids[len(self._shared_text) :]
+
+    def _text_ids(self, question: str) -> list[int]:
+        """The prompt as the tokenizer alone makes it: `<image>` once for each picture."""
+        ids = self.processor.tokenizer.apply_chat_template(
+            self._conversation(question),
+            chat_template=self.processor.chat_template,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            sanitize_control_tokens=True,  # `<image>` or `</s>` in a question is text
+        )
+        return list(ids)
+
+    def _encode(self, question: str) -> Any:
+        conversation = self._conversation(question)
+        pictures = iter(self.images)
+        for part in conversation[-1]["content"]:
+            if part["type"] == "image":
+                part["image"] = next(pictures)
+        return self.processor.apply_chat_template(
+            [conversation],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            sanitize_control_tokens=True,
+            processor_kwargs={"add_special_tokens": False},
+        )
+
+    def _conversation(self, question: str) -> list[dict[str, Any]]:
+        user: list[dict[str, Any]] = [{"type": "image"} for _ in self.images]
+        turns = [{"role": "user", "content": [*user, {"type": "text", "text": question}]}]
+        if self.system is not None:
+            turns.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
+        return turns
+
+
+__all__ = ["PictureAnswerer"]
