@@ -1,4 +1,4 @@
-"""Sizes to a pair of models with the same weights: ours, and transformers' built-in `LlavaForConditionalGeneration`."""
+"""Sizes to a pair of models with the same weights: ours, and the built-in `LlavaForConditionalGeneration`."""
 
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration

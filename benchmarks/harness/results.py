@@ -1,4 +1,4 @@
-"""A timing to a line of a results file, with all that is needed to judge it: check, spread, floor, machine, versions."""
+"""A timing to a line of a results file, with what is needed to judge it: check, spread, floor, machine, versions."""
 
 import json
 import os

@@ -17,7 +17,7 @@ class Timing:
 
     @property
     def ratios(self) -> list[float]:
-        """How many times faster ours was, turn by turn: what slows a machine for a while slows both sides of a turn."""
+        """How many times faster ours was, by turns: what slows a machine for a while slows both sides of a turn."""
         return [other / ours for ours, other in zip(self.ours, self.other, strict=True)]
 
 
