@@ -91,7 +91,7 @@ def _frozen(repeats: int, clip_layers: int) -> list[Comparison]:
     for model in (ours, builtin):
         model.train().requires_grad_(False)
         model.model.multi_modal_projector.requires_grad_(True)
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()  # as TRL and peft do where weights are frozen
 
     def loss(model: Any) -> torch.Tensor:

@@ -13,7 +13,7 @@ from transformers_llava.generation.answering import PictureAnswerer
 QUESTIONS = [
     "What is this?",
     "Red?",
-    "How many corners does it have, and of which colour are they?",
+    "How many corners does it have, and of which colour?",
     "Is it </s> big?",
 ]
 
@@ -45,7 +45,7 @@ def model_and_processor(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, None])
-def test_answers_have_the_tokens_of_whole_prompts(
+def test_answers_are_those_of_whole_prompts(
     model_and_processor: tuple[Any, Any], batch_size: int | None
 ) -> None:
     model, processor = model_and_processor
