@@ -153,3 +153,17 @@ def test_published_parts_are_in_the_lock_for_the_card(folder: Path):
     parts = [{"name": "p", "num_examples": 4, "licence": "MIT"}]
     (source, _) = lock_of(folder, parts=parts)["sources"]
     assert source["parts"] == [{"name": "p", "num_examples": 4, "licence": "MIT", "provenance": "unknown"}]
+
+
+def test_tokens_that_only_one_side_has_counted_are_no_difference(tmp_path: Path) -> None:
+    """A lock of a training run has tokens; `llava data verify` without a tokenizer counts none."""
+    lock = {
+        "seed": 0,
+        "row_order": "file",
+        "order_digest": "x",
+        "sources": [{"name": "a", "digest": "d", "digest_covers": "m"}],
+    }
+    counted = {**lock, "sources": [{**lock["sources"][0], "num_tokens": 9, "proportion_of_tokens": 1.0}]}
+    assert compare_locks(counted, lock) == []
+    other = {**lock, "sources": [{**counted["sources"][0], "num_tokens": 8}]}
+    assert compare_locks(counted, other) == ["source 'a': num_tokens was 9 and is 8"]

@@ -155,7 +155,10 @@ def compare_locks(recorded: dict[str, Any], current: dict[str, Any]) -> list[str
 def _compare_sources(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     differences = []
     counts = ("num_read", "num_kept", "num_used", "num_images", "num_beyond_budget")
-    for name in (*counts, *_AMOUNTS, "filters", *_STATED):
+    names = [*counts, *_AMOUNTS, "filters", *_STATED]
+    if "proportion_of_tokens" not in before or "proportion_of_tokens" not in after:
+        names.remove("num_tokens")  # of one of the two the tokens were not counted
+    for name in names:
         if before.get(name) != after.get(name):
             differences.append(f"{name} was {before.get(name)} and is {after.get(name)}")
     for what, words in (("dropped", "are dropped as"), ("filtered", "do not pass the filter")):

@@ -1,5 +1,6 @@
-"""The name under which `llava train` tells the training it launches what a person has typed."""
+"""Names of the environment variables by which one of our programs tells a training that it launches what it knows."""
 
-COMMAND_VARIABLE = "TRANSFORMERS_LLAVA_COMMAND"
+COMMAND_VARIABLE = "TRANSFORMERS_LLAVA_COMMAND"  # `llava train`: the line that a person typed
+REPLAY_VARIABLE = "TRANSFORMERS_LLAVA_REPLAY"  # `llava reproduce --replay`: other weights stand for what was frozen
 
-__all__ = ["COMMAND_VARIABLE"]
+__all__ = ["COMMAND_VARIABLE", "REPLAY_VARIABLE"]

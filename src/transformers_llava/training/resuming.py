@@ -1,13 +1,16 @@
 """A recipe and the checkpoints of its output folder to the one to go on from, or to what has changed since."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from transformers_llava.training.command import REPLAY_VARIABLE
 from transformers_llava.training.configs import RecipeError
+from transformers_llava.training.origins import base_models
 from transformers_llava.training.recipe import Recipe
 from transformers_llava.training.run_record import FILE_NAME, read_run_record, without_places
 
@@ -22,7 +25,9 @@ _MAY_CHANGE = {
     *("dataloader_persistent_workers", "per_device_train_batch_size", "gradient_accumulation_steps", "ddp_timeout"),
     *("ignore_data_skip", "deepspeed", "fsdp", "fsdp_config", "accelerator_config", "use_cpu", "ddp_backend"),
     *("ddp_find_unused_parameters", "include_num_input_tokens_seen", "local_rank", "world_size"),
+    "train_data",  # by content: `check_same_data`
 }
+_BASE_MODELS = ("model_name_or_path", "language_model_name_or_path", "vision_tower_name_or_path")
 _MAY_CHANGE_PREFIXES = ("logging_", "log_", "hub_", "push_to_hub", "eval_", "per_device_eval", "tpu_", "debug")
 
 
@@ -78,6 +83,9 @@ def check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
         for name in sorted(before.keys() & now.keys())
         if before[name] != now[name] and name not in _MAY_CHANGE and not name.startswith(_MAY_CHANGE_PREFIXES)
     ]
+    changed = (
+        [line for line in changed if not line.startswith(_BASE_MODELS)] if _same_bases(recipe, record) else changed
+    )
     batches = _batch(before, record["hardware"].get("world_size", 1)), _batch(now, max(1, recipe.sft.world_size))
     if batches[0] != batches[1]:
         changed.append(f"examples per optimizer step: {batches[0]} -> {batches[1]}")
@@ -100,6 +108,19 @@ def check_same_data(checkpoint: str | None, digest: str | None) -> None:
             f"{before[:19]} -> {digest[:19]}): examples would be seen twice or never. Restore the data, or start a "
             "new run; `llava data verify` names the source that changed."
         )
+
+
+def _same_bases(recipe: Recipe, record: dict[str, Any]) -> bool:
+    """Whether the base models are the same by content, whatever they are called here."""
+    if os.environ.get(REPLAY_VARIABLE):
+        logger.warning("replaying: what was frozen is taken from the weights that are named now.")
+        return True
+    if not record.get("base_models"):
+        return False
+    if any(recipe.to_dict()[name] != record["configuration"].get(name) for name in _BASE_MODELS):
+        digests = [base["digest"] for base in base_models(recipe.model)]
+        return digests == [base["digest"] for base in record["base_models"]]
+    return True
 
 
 def _batch(configuration: dict[str, Any], world_size: int) -> int:

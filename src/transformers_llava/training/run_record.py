@@ -114,7 +114,7 @@ def package_versions() -> dict[str, str]:
 
 
 def installed_packages() -> dict[str, str]:
-    """Name and version of every package of this environment, as `pip freeze` has them, without where they came from."""
+    """Name and version of every package of this environment; not where they came from."""
     found = {
         (package.metadata["Name"] or "").lower().replace("_", "-"): package.version for package in distributions()
     }

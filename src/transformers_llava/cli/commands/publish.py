@@ -1,0 +1,90 @@
+"""`llava publish`: a checkpoint to the Hub, with everything a stranger needs to check and rebuild it."""
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "publish",
+        help="send a checkpoint to the Hub, with card, mixture, recipe and licences",
+        description="Prints the plan: files, sizes, digests, the card's changes, licences. Sends it only with "
+        "--yes: one commit, verified where it lies, then tagged with the digest of its manifest. Stopped and started "
+        "again, it goes on.",
+        epilog="Example: llava publish output/instruct me/llava-mine --facts card.yaml --yes",
+        allow_abbrev=False,
+    )
+    parser.add_argument("directory", metavar="DIRECTORY", help="what `llava train` has saved")
+    parser.add_argument("repo_id", metavar="REPO_ID", help="OWNER/NAME on the Hub")
+    parser.add_argument("--yes", action="store_true", help="send it")
+    parser.add_argument("--facts", metavar="FILE", help="card.yaml: what only a person can say of the model")
+    parser.add_argument(
+        "--layout",
+        choices=("builtin", "open_llava"),
+        help="builtin: loads with plain transformers (default where that fits); open_llava: needs this package",
+    )
+    parser.add_argument(
+        "--self_contained", action="store_true", help="also send data and base models that are not on the Hub"
+    )
+    parser.add_argument(
+        "--replay_from", metavar="FOLDER", help="a checkpoint-N of the run, for `llava reproduce --replay`"
+    )
+    parser.add_argument(
+        "--pull_request", action="store_true", help="through a pull request, merged once it is verified"
+    )
+    parser.add_argument("--private", action="store_true", help="a new repository is private")
+    parser.add_argument(
+        "--allow_incomplete", action="store_true", help="publish with gaps in the card; recorded as such"
+    )
+    parser.add_argument("--no_check", action="store_true", help="do not fetch and load it before it is tagged")
+    parser.add_argument("--sign", metavar="KEY", help="private EC key (PEM) to sign it with")
+    parser.add_argument("--output", metavar="FOLDER", help="keep the publication in this folder as well")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from transformers_llava.cli.errors import CommandError
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            return _publish(args, args.output or f"{scratch}/publication")
+        except (ValueError, OSError) as error:  # HfHubHTTPError is an OSError
+            raise CommandError(str(error)) from error
+
+
+def _publish(args: argparse.Namespace, folder: str) -> int:
+    from huggingface_hub import HfApi
+
+    from transformers_llava.hub.planning import plan_publication
+    from transformers_llava.hub.publishing import publish
+    from transformers_llava.hub.staging import stage_publication
+
+    api = HfApi(library_name="transformers-llava")
+    publication = stage_publication(
+        args.directory,
+        args.repo_id,
+        folder,
+        layout=args.layout,
+        facts=args.facts,
+        self_contained=args.self_contained,
+        replay_from=args.replay_from,
+        allow_incomplete=args.allow_incomplete,
+        key=args.sign,
+    )
+    plan = plan_publication(publication, args.repo_id, api)
+    print(plan)
+    if not args.yes:
+        print("\nThis was the plan; nothing was sent. Add --yes to send it.")
+        return 1 if plan.blockers else 0
+    tag = publish(
+        plan,
+        api,
+        private=args.private,
+        pull_request=args.pull_request,
+        check_download=not args.no_check,
+        say=lambda what: print(what, flush=True),
+    )
+    print(f"\npublished: {args.repo_id}@{tag}\nAnybody can check it: llava verify {args.repo_id} --revision {tag}")
+    return 0

@@ -1,0 +1,102 @@
+"""A staged publication and a repository to the plan of what would change there; printed before anything is sent."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from transformers_llava.hub.cards import merge_card
+from transformers_llava.hub.manifest import MANIFEST_NAME
+from transformers_llava.hub.remote import RemoteState, published_before, read_remote, read_remote_text
+from transformers_llava.hub.staging import Publication, describe_sizes
+
+
+@dataclass
+class PublicationPlan:
+    """
+    What publishing would do.
+
+    Args:
+        publication (`Publication`): What is ready. Its README.md has the person's edits of the remote card already.
+        remote (`RemoteState`): What is there now.
+        changed (`list[str]`): Files to send.
+        deleted (`list[str]`): Files of an earlier publication that this one has not.
+        card_diff (`str`): Of the README, as a unified diff.
+    """
+
+    publication: Publication
+    remote: RemoteState
+    changed: list[str]
+    deleted: list[str]
+    card_diff: str
+
+    @property
+    def tag(self) -> str:
+        return self.publication.manifest.tag
+
+    @property
+    def is_done(self) -> bool:
+        """The repository has all of it already."""
+        return self.remote.head is not None and not self.changed and not self.deleted
+
+    @property
+    def blockers(self) -> list[str]:
+        """Why it must not be published."""
+        return [str(finding) for finding in self.publication.findings]
+
+    def __str__(self) -> str:
+        manifest, changed = self.publication.manifest, set(self.changed)
+        lines = [
+            f"{self.remote.repo_id}: "
+            + (f"at commit {self.remote.head[:12]}" if self.remote.head else "a new repository"),
+            f"layout {self.publication.layout}, manifest {manifest.digest}, tag {self.tag}",
+            "",
+        ]
+        for name, size, digest in [*describe_sizes(self.publication), (MANIFEST_NAME, 0, ""), ("README.md", 0, "")]:
+            mark = "send" if name in changed else "same"
+            lines.append(
+                f"  {mark}  {size or (self.publication.folder / name).stat().st_size:>14,}  {digest:12}  {name}"
+            )
+        lines += [f"  drop  {'':14}  {'':12}  {name}" for name in self.deleted]
+        lines += [f"  stays here: {name} ({reason})" for name, reason in self.publication.left_out.items()]
+        if self.card_diff:
+            lines += ["", "card:", self.card_diff.rstrip()]
+        lines += ["", *self.publication.notes]
+        if manifest.incomplete:
+            lines.append(f"incomplete, and published so: {', '.join(manifest.incomplete)}")
+        lines += [f"must not leave: {blocker}" for blocker in self.blockers]
+        if self.is_done:
+            lines.append("nothing to send: the repository has all of it")
+        return "\n".join(lines)
+
+
+def plan_publication(publication: Publication, repo_id: str, api: HfApi) -> PublicationPlan:
+    """
+    Compares a publication with the repository, file by file, and brings the person's edits of the card over.
+
+    Raises:
+        `ValueError`: the card there has lost a marker, so that generated and written text cannot be told apart.
+    """
+    remote = read_remote(api, repo_id)
+    card = publication.folder / "README.md"
+    there = read_remote_text(api, remote, "README.md")
+    rendered = card.read_text(encoding="utf-8")
+    merged = merge_card(there, rendered)
+    if merged != rendered:
+        card.write_text(merged, encoding="utf-8")
+    present = _files(publication.folder)
+    changed = [
+        name for name, path in present.items() if name not in remote.files or not remote.files[name].equals(path)
+    ]
+    before = published_before(api, remote)
+    deleted = sorted(name for name in before - present.keys() if name in remote.files)
+    diff = difflib.unified_diff((there or "").splitlines(), merged.splitlines(), "there", "then", lineterm="")
+    return PublicationPlan(publication, remote, changed, deleted, "\n".join(diff))
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+__all__ = ["PublicationPlan", "plan_publication"]

@@ -1,0 +1,205 @@
+"""A run record to `recipe/`: each stage's settings, mixture, lock and command, such that they run again from there."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transformers_llava.hub.stages import Stage, stages_of
+
+
+RECIPE_FOLDER = "recipe"
+DATA_FOLDER, BASES_FOLDER, OUTPUT_FOLDER = "data", "bases", "output"
+LOCK_SUFFIX = ".mixture.lock.json"
+
+_MODEL_FIELDS = {
+    "checkpoint": ("model_name_or_path", "model_revision"),
+    "language_model": ("language_model_name_or_path", "language_model_revision"),
+    "vision_tower": ("vision_tower_name_or_path", "vision_tower_revision"),
+}
+# Of the machine, the place or the day, not of the recipe. How many processes there are says the command.
+_LEFT_OUT = {
+    *("output_dir", "resume_from_checkpoint", "report_to", "run_name", "project", "disable_tqdm", "train_data"),
+    *("fsdp", "fsdp_config", "deepspeed", "accelerator_config", "parallelism_config", "push_to_hub", "use_cpu"),
+    *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "ddp_backend", "data_num_proc"),
+    *("save_on_each_node", "log_on_each_node", "log_level", "log_level_replica"),
+}
+_LEFT_OUT_PREFIXES = ("hub_",)
+
+
+def recipe_texts(run: dict[str, Any], is_held: Callable[[str], bool]) -> dict[str, str]:
+    """
+    The text of every file of `recipe/`, by name; the same record always gives the same texts.
+
+    Args:
+        run (`dict`): A run record with the stages before it.
+        is_held (`Callable[[str], bool]`): Whether the publication itself holds a path below `recipe/`.
+    """
+    stages = stages_of(run)
+    texts = {}
+    for stage, before in zip(stages, [None, *stages]):
+        texts[f"{stage.name}.yaml"] = _recipe(stage, before)
+        texts[mixture_name(stage)] = _mixture(stage, is_held)
+        if stage.run.get("mixture_lock"):
+            texts[stage.name + LOCK_SUFFIX] = (
+                json.dumps(stage.run["mixture_lock"], indent=2, ensure_ascii=False) + "\n"
+            )
+    texts["environment.txt"] = _environment(stages[-1])
+    texts["commands.sh"] = _commands(stages)
+    return texts
+
+
+def write_recipe_folder(run: dict[str, Any], folder: Path) -> list[Path]:
+    """Writes `recipe/` into a publication, after the data and base models that it is to hold itself."""
+    target = folder / RECIPE_FOLDER
+    target.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, text in recipe_texts(run, lambda path: (target / path).exists()).items():
+        (target / name).write_text(text, encoding="utf-8")
+        paths.append(target / name)
+    return paths
+
+
+def mixture_name(stage: Stage) -> str:
+    """The file of a stage's mixture."""
+    return f"{stage.name}.mixture.yaml"
+
+
+def output_of(stage: Stage) -> str:
+    """Where a stage's result goes when it runs again."""
+    return f"{OUTPUT_FOLDER}/{stage.name}"
+
+
+def base_of(base: dict[str, Any]) -> str:
+    """Where a base model without an address on the Hub lies, or has to be put."""
+    return f"{BASES_FOLDER}/{base['role']}"
+
+
+def image_archive(source: dict[str, Any]) -> str:
+    """Where the pictures of a source lie in a publication that holds them."""
+    root = source.get("image_root")
+    return f"{DATA_FOLDER}/{root or source['name'] + '/images'}.zip"
+
+
+def training_arguments(stage: Stage) -> list[str]:
+    """`llava train` for one stage, from inside `recipe/`, without the program's name."""
+    command = ["train", "--config", f"{stage.name}.yaml", *_backend(stage)]
+    return [*command, "--output_dir", output_of(stage)]
+
+
+def training_environment(stage: Stage) -> dict[str, str]:
+    """On a CPU sums depend on the number of threads in their last bits, so it is part of the command."""
+    hardware = stage.run["hardware"]
+    return {"OMP_NUM_THREADS": str(hardware["cpu_threads"])} if hardware.get("device") == "cpu" else {}
+
+
+def _backend(stage: Stage) -> list[str]:
+    """The accelerate configuration that was typed, and as many processes as there were."""
+    words = shlex.split(stage.run.get("command") or "")
+    options = []
+    if "--accelerate_config" in words[:-1]:
+        options = ["--accelerate_config", words[words.index("--accelerate_config") + 1]]
+    elif stage.run["hardware"].get("device") == "cpu":
+        options = ["--accelerate_config", "cpu"]
+    world_size = stage.run["hardware"].get("world_size", 1)
+    return options if world_size == 1 else [*options, "--num_processes", str(world_size)]
+
+
+def _recipe(stage: Stage, before: Stage | None) -> str:
+    """What was written first, then what was in force without having been written."""
+    kept = {
+        name: value
+        for name, value in stage.configuration.items()
+        if name not in _LEFT_OUT and not name.startswith(_LEFT_OUT_PREFIXES) and value is not None
+    }
+    for base in stage.run["base_models"]:
+        name_field, revision_field = _MODEL_FIELDS[base["role"]]
+        if base["role"] == "checkpoint" and before is not None:
+            kept[name_field] = output_of(before)
+        elif base["origin"] == "hub":
+            kept[name_field] = base["name"]
+            if base["revision"]:
+                kept[revision_field] = base["revision"]
+        else:
+            kept[name_field] = base_of(base)
+    if str(kept.get("chat_template", "")).endswith(".jinja"):
+        kept["chat_template"] = "../chat_template.jinja"
+    kept["train_data"] = mixture_name(stage)
+    written = {name: value for name, value in kept.items() if name in {*stage.run["recipe"], *_always_written()}}
+    defaults = {name: value for name, value in kept.items() if name not in written}
+    return (
+        f"# Stage {stage.number}, as it ran: `sh commands.sh` in this folder runs it again.\n\n"
+        f"{_yaml(written)}\n# Not written then, but in force: the defaults of that day.\n\n{_yaml(defaults)}"
+    )
+
+
+def _always_written() -> set[str]:
+    return {"stage", "seed", "train_data", *(name for fields in _MODEL_FIELDS.values() for name in fields)}
+
+
+def _mixture(stage: Stage, is_held: Callable[[str], bool]) -> str:
+    mixture = {**stage.run["mixture"], "sources": [dict(source) for source in stage.run["mixture"]["sources"]]}
+    for source in mixture["sources"]:
+        archive = image_archive(source)
+        for name in ("path", "image_root"):
+            if source.get(name) and "://" not in source[name]:
+                source[name] = f"{DATA_FOLDER}/{source[name]}"
+        if is_held(archive):
+            source["image_root"] = archive
+    missing = [
+        source["path"] for source in mixture["sources"] if "://" not in source["path"] and not is_held(source["path"])
+    ]
+    note = ""
+    if missing:
+        note = (
+            "# Not in this publication: put these there, or name another place with `llava reproduce --data_root`.\n"
+            + "".join(f"#   {path}\n" for path in missing)
+        )
+    return f"# What stage {stage.number} learnt from. Paths start in this folder.\n{note}\n{_yaml(mixture)}"
+
+
+def _environment(stage: Stage) -> str:
+    python = stage.run["versions"].get("python", "unknown")
+    lines = [f"{name}=={version}" for name, version in stage.run["environment"].items()]
+    return (
+        "\n".join([f"# Python {python}; every package that was installed when stage {stage.number} ran", *lines])
+        + "\n"
+    )
+
+
+def _commands(stages: list[Stage]) -> str:
+    lines = ["#!/bin/sh", "# Runs every stage again, from this folder.", "set -e", 'cd "$(dirname "$0")"']
+    for stage in stages:
+        for base in stage.run["base_models"]:
+            if base["origin"] == "folder" and not (base["role"] == "checkpoint" and stage.number > 1):
+                lines.append(f"# {base_of(base)}: {base['name']}, weights sha256 {base['digest']}")
+        if stage.run.get("command"):
+            lines.append(f"# then: {stage.run['command']}")
+        threads = training_environment(stage)
+        settings = "".join(f"{name}={value} " for name, value in threads.items())
+        lines.append(settings + shlex.join(["llava", *training_arguments(stage)]))
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110) if values else ""
+
+
+__all__ = [
+    "BASES_FOLDER",
+    "DATA_FOLDER",
+    "LOCK_SUFFIX",
+    "OUTPUT_FOLDER",
+    "RECIPE_FOLDER",
+    "base_of",
+    "image_archive",
+    "mixture_name",
+    "output_of",
+    "recipe_texts",
+    "training_arguments",
+    "training_environment",
+    "write_recipe_folder",
+]

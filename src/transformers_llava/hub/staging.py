@@ -1,0 +1,156 @@
+"""A finished checkpoint to the folder that will be published: weights, recipe, licences, card, manifest."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from transformers_llava.conversion.convert import convert_checkpoint
+from transformers_llava.conversion.export import builtin_type
+from transformers_llava.conversion.reports import REPORT_FILE
+from transformers_llava.hub.documents import write_documents
+from transformers_llava.hub.manifest import Manifest, write_manifest
+from transformers_llava.hub.own_parts import PLACES_NAME, copy_own_parts
+from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, write_recipe_folder
+from transformers_llava.hub.scanning import Finding, scan_folder
+from transformers_llava.hub.signing import sign
+from transformers_llava.hub.stages import read_run
+from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
+
+
+Layout = Literal["builtin", "open_llava"]
+
+FACTS_NAME = "card.yaml"
+
+# Written by the run and of use to a stranger, in any layout.
+_OF_THE_RUN = (
+    *("run.json", "mixture.lock.json", "mixture.md", "evaluation.json", "metrics.jsonl", FACTS_NAME),
+    *("adapter", ".eval_results"),
+)
+_OF_THE_MODEL = (
+    *("config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "chat_template.jinja"),
+)
+_REASONS = {
+    "README.md": "the card is made anew",
+    PLACES_NAME: "it names places of this machine",
+    REPORT_FILE: "it names places of this machine",
+}
+
+
+@dataclass
+class Publication:
+    """
+    A folder that is ready, and what is to be known before it leaves.
+
+    Args:
+        folder (`Path`): Where it lies.
+        layout (`str`): builtin or open_llava.
+        manifest (`Manifest`): What it consists of.
+        notes (`list[str]`): What a person should read: why a layout was chosen, what the licences come to.
+        left_out (`dict`): Name -> reason, of what lies beside the weights and is not published.
+        findings (`list[Finding]`): Secrets and places that must not leave.
+    """
+
+    folder: Path
+    layout: Layout
+    manifest: Manifest
+    notes: list[str]
+    left_out: dict[str, str]
+    findings: list[Finding]
+
+
+def stage_publication(
+    checkpoint: str | Path,
+    repo_id: str,
+    folder: str | Path,
+    *,
+    layout: Layout | None = None,
+    facts: str | Path | None = None,
+    self_contained: bool = False,
+    replay_from: str | Path | None = None,
+    allow_incomplete: bool = False,
+    key: str | Path | None = None,
+) -> Publication:
+    """
+    Puts a publication together. The same checkpoint gives the same folder, so publishing twice changes nothing.
+
+    Args:
+        checkpoint (`str`): What `llava train` has saved.
+        repo_id (`str`): `OWNER/NAME`, which the card's commands name.
+        folder (`str`): Gets the publication; empty or absent.
+        layout (`str`, *optional*): `builtin` (transformers' own `llava`, loads without this package) where the
+            architecture fits, else `open_llava`.
+        facts (`str`, *optional*): The `card.yaml` with what only a person can say; else that of the checkpoint.
+        self_contained (`bool`, *optional*): Also holds the data and base models that are not on the Hub.
+        replay_from (`str`, *optional*): A `checkpoint-N` of the run, from which anybody can replay the rest of it.
+        allow_incomplete (`bool`, *optional*): Publishes a card with gaps; the manifest says which.
+        key (`str`, *optional*): Signs the publication; see `hub.signing`.
+
+    Raises:
+        `ValueError`: it can not be published as it is; the message says why and what helps.
+    """
+    checkpoint, folder = Path(checkpoint), Path(folder)
+    run = read_run(checkpoint)
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{str(folder)!r} is not empty. Name a folder that may be filled.")
+    notes: list[str] = []
+    chosen = _choose_layout(checkpoint, layout, notes)
+    left_out = _copy_model(checkpoint, folder, chosen)
+    if facts is not None:
+        shutil.copyfile(facts, folder / FACTS_NAME)
+    if self_contained:
+        copy_own_parts(run, checkpoint, folder)
+    if replay_from is not None:
+        state = Path(replay_from)
+        shutil.copytree(state, folder / RECIPE_FOLDER / state.name)
+        left_out.pop(state.name, None)
+    write_recipe_folder(run, folder)
+    incomplete = write_documents(folder, repo_id, run, allow_incomplete=allow_incomplete, notes=notes)
+    manifest = write_manifest(folder, layout=chosen, repo_id=repo_id, incomplete=incomplete)
+    if key is not None:
+        sign(folder, Path(key))
+    return Publication(folder, chosen, manifest, notes, left_out, scan_folder(folder))
+
+
+def _choose_layout(checkpoint: Path, layout: Layout | None, notes: list[str]) -> Layout:
+    if layout == "open_llava":
+        return layout
+    try:
+        builtin_type(OpenLlavaConfig.from_pretrained(checkpoint))
+    except ValueError as error:
+        if layout == "builtin":
+            raise
+        notes.append(f"layout open_llava, which needs this package to load: {error}")
+        return "open_llava"
+    return "builtin"
+
+
+def _copy_model(checkpoint: Path, folder: Path, layout: Layout) -> dict[str, str]:
+    """Weights, configuration and processor in the layout, and what the run has written; what stays behind, and why."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in checkpoint.glob("*.safetensors")} | {"model.safetensors.index.json", *_OF_THE_MODEL}
+    if layout == "builtin":
+        folder.rmdir()
+        convert_checkpoint(checkpoint, folder, to="builtin")
+        (folder / REPORT_FILE).unlink()
+    else:
+        for name in sorted(names):
+            if (checkpoint / name).is_file():
+                shutil.copyfile(checkpoint / name, folder / name)
+    for name in _OF_THE_RUN:
+        if (checkpoint / name).is_dir():
+            shutil.copytree(checkpoint / name, folder / name)
+        elif (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, folder / name)
+    left = [path.name for path in checkpoint.iterdir() if path.name not in names and path.name not in _OF_THE_RUN]
+    return {name: _REASONS.get(name, "it is no part of a publication") for name in sorted(left)}
+
+
+def describe_sizes(publication: Publication) -> list[tuple[str, int, str]]:
+    """Path, bytes and digest of every file, as the plan prints them."""
+    return [(name, facts["size"], facts["sha256"][:12]) for name, facts in publication.manifest.files.items()]
+
+
+__all__ = ["FACTS_NAME", "Layout", "Publication", "describe_sizes", "stage_publication"]

@@ -1,0 +1,80 @@
+"""`recipe/`: what ran, in files that run again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from transformers_llava.hub.own_parts import MissingPartError, copy_own_parts
+from transformers_llava.hub.recipe_folder import recipe_texts, write_recipe_folder
+from transformers_llava.hub.stages import RunRecordError, read_run, stages_of
+from transformers_llava.training.recipe import Recipe
+
+from .two_stages import shared_two_stages
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shared_two_stages(tmp_path_factory.getbasetemp())
+
+
+def test_a_stage_file_is_a_recipe_with_every_setting_that_was_in_force(checkpoint: Path) -> None:
+    run = read_run(checkpoint)
+    texts = recipe_texts(run, lambda _: True)
+    assert [stage.name for stage in stages_of(run)] == ["1_align", "2_instruct"]
+    values = yaml.safe_load(texts["2_instruct.yaml"])
+    assert values["model_name_or_path"] == "output/1_align"
+    assert yaml.safe_load(texts["1_align.yaml"])["vision_tower_name_or_path"] == "bases/vision_tower"
+    again = Recipe.from_dict({**values, "output_dir": "x"}).to_dict()
+    differs = {name for name, value in run["configuration"].items() if again[name] != value}
+    assert differs <= {
+        "output_dir",
+        "train_data",
+        "model_name_or_path",
+        "report_to",
+        "disable_tqdm",
+        "accelerator_config",
+    }
+    written, defaults = texts["2_instruct.yaml"].split("# Not written then")
+    assert "learning_rate: 0.001" in written
+    assert "adam_beta2: 0.999" in defaults
+    assert "OMP_NUM_THREADS=1 llava train --config 2_instruct.yaml --accelerate_config cpu" in texts["commands.sh"]
+    assert f"torch=={run['versions']['torch']}" in texts["environment.txt"]
+
+
+def test_what_is_not_in_the_publication_is_said_at_the_top_of_the_mixture(checkpoint: Path) -> None:
+    text = recipe_texts(read_run(checkpoint), lambda _: False)["1_align.mixture.yaml"]
+    assert "# Not in this publication" in text
+    assert "#   data/toys/train.json" in text
+
+
+def test_own_parts_give_the_same_bytes_twice(checkpoint: Path, tmp_path: Path) -> None:
+    run = read_run(checkpoint)
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder in (first, second):
+        copied = copy_own_parts(run, checkpoint, folder)
+        write_recipe_folder(run, folder)
+    names = {path.relative_to(second / "recipe").as_posix() for path in copied}
+    assert {"data/toys/train.json", "data/toys/images.zip", "bases/vision_tower/model.safetensors"} <= names
+    for path in sorted(first.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
+
+
+def test_parts_that_are_gone_are_named(checkpoint: Path, tmp_path: Path) -> None:
+    run = read_run(checkpoint)
+    with pytest.raises(MissingPartError, match=r"notes the places of 0 of its 2 stages"):
+        copy_own_parts(run, tmp_path, tmp_path / "out")
+    here = {"sources": {"toys": {"path": "/gone.json"}}, "base_models": {}}
+    (tmp_path / ".places.json").write_text(json.dumps({**here, "previous": [here]}))
+    with pytest.raises(MissingPartError, match=r"the data of source 'toys': '/gone.json' is not there any more"):
+        copy_own_parts(run, tmp_path, tmp_path / "out")
+
+
+def test_a_folder_that_no_run_of_ours_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunRecordError, match=r"has no run\.json"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text('{"configuration": {"a": 1}}')
+    with pytest.raises(RunRecordError, match="says nothing of base_models, mixture, environment"):
+        read_run(tmp_path)
