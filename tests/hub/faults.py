@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from tests.hub.errors import HubError
+from tests.hub.exchange import Answer
 
 
 How = Literal["error", "drop", "stall"]
 _LONGEST_STALL = 120.0  # seconds; nothing waits for ever on a test that has died
 
 
-class HungUp(Exception):
+class HungUpError(Exception):
     """The connection closes without an answer."""
 
 
@@ -37,33 +38,36 @@ class FaultPlan:
 
 @dataclass
 class Faults:
-    """The plan in force, and what was asked since the server began: `["POST /api/repos/create", 200]` and so on."""
+    """The plan in force, and what was asked since the server began: `("POST /api/repos/create", 200)` and so on."""
 
     plan: FaultPlan = field(default_factory=FaultPlan)
     requests: list[tuple[str, int]] = field(default_factory=list)
     num_counted: int = 0
+    num_stalled: int = 0  # requests that stand still under this plan
     _changed: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def change(self, plan: FaultPlan) -> dict[str, Any]:
         with self._lock:
-            self.plan, self.num_counted = plan, 0
+            self.plan, self.num_counted, self.num_stalled = plan, 0, 0
             self._changed.set()  # who stalls wakes up and hangs up
             self._changed = threading.Event()
         return asdict(plan)
 
-    def carry_out(self, request: str, action: Callable[[], None]) -> None:
-        """Runs `action`, or fails before or after it, as planned."""
+    def carry_out(self, request: str, action: Callable[[], Answer]) -> Answer:
+        """Returns what `action` returns, or fails before or after it, as planned."""
         plan, changed, fails = self._count(request)
         time.sleep(plan.delay)
-        if not fails or plan.when == "after":
+        if not fails:
+            return action()
+        if plan.when == "after":
             action()
-        if fails:
-            if plan.how == "stall":
-                changed.wait(_LONGEST_STALL)
-            if plan.how == "error":
-                raise HubError(503, "Service unavailable, as the test wanted it")
-            raise HungUp
+        if plan.how == "stall":
+            self.num_stalled += 1
+            changed.wait(_LONGEST_STALL)
+        if plan.how == "error":
+            raise HubError(503, "Service unavailable, as the test wanted it")
+        raise HungUpError
 
     def log(self, request: str, status: int) -> None:
         with self._lock:

@@ -16,8 +16,9 @@ from tests.hub.storage import ObjectStore, Pointer, parse_pointer
 
 ABSENT = "0" * 40  # git's name for "there is no such object"
 DATE = "%Y-%m-%dT%H:%M:%S.000Z"  # the client insists on the milliseconds
-LFS_SUFFIXES = tuple(
-    ["safetensors", "bin", "pt", "pth", "ckpt", "onnx", "h5", "msgpack", "npy", "npz", "arrow", "parquet", "gguf", "zip", "gz", "tar", "jpg", "jpeg", "png"]
+LFS_SUFFIXES = (
+    *("safetensors", "bin", "pt", "pth", "ckpt", "onnx", "h5", "msgpack", "npy", "npz", "arrow", "parquet", "gguf"),
+    *("zip", "gz", "tar", "jpg", "jpeg", "png"),
 )
 _ATTRIBUTES = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES).encode()
 _LARGEST_POINTER = 200  # bytes; a pointer has about 130
@@ -260,7 +261,8 @@ class Repository:
         self, *arguments: str, stdin: bytes = b"", environment: dict[str, str] | None = None, check: bool = False
     ) -> subprocess.CompletedProcess[bytes]:
         command = ["git", "-C", str(self.path), *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, env=_environment() | (environment or {}))
+        variables = _environment() | (environment or {})
+        done = subprocess.run(command, input=stdin, capture_output=True, env=variables, check=False)
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.decode().strip()}")
         return done
