@@ -13,6 +13,8 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 
 ASPECT_RATIO_PATTERN = re.compile(r"square|pad|anyres|anyres_max_([1-9]\d*)")
@@ -56,11 +58,11 @@ class TilingRule:
                     "vision_feature_select_strategy='default' (patches only) or patch_merge_type='flat'."
                 )
 
-    @property
+    @cached_property
     def is_tiled(self) -> bool:
         return self.image_aspect_ratio.startswith("anyres")
 
-    @property
+    @cached_property
     def max_num_tiles(self) -> int | None:
         """The `N` of `anyres_max_N`: feature maps beyond that many tiles are scaled down."""
         match = ASPECT_RATIO_PATTERN.fullmatch(self.image_aspect_ratio)
@@ -71,10 +73,9 @@ class TilingRule:
         return self.num_patches_per_side**2 + self.num_prefix_tokens
 
 
-@dataclass(frozen=True)
-class ImageLayout:
+class ImageLayout(NamedTuple):
     """
-    What becomes of one picture.
+    What becomes of one picture. A named tuple, because counting the tokens of a mixture makes one for every size.
 
     Attributes:
         num_tiles (`int`): Rows of `pixel_values` it takes: 1, or 1 + columns x rows (the whole picture comes first).
@@ -153,11 +154,16 @@ def image_layout(size: tuple[int, int], rule: TilingRule) -> ImageLayout:
 def select_best_resolution(size: tuple[int, int], grid_pinpoints: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """The canvas `(width, height)` that keeps most of the picture's pixels, then wastes least; on ties the first."""
     width, height = size
+    area = width * height
     best: tuple[int, int] | None = None
     best_effective, least_waste = 0, math.inf
     for canvas_width, canvas_height in grid_pinpoints:
-        scale = min(canvas_width / width, canvas_height / height)
-        effective = min(int(width * scale) * int(height * scale), width * height)
+        scale, other_scale = canvas_width / width, canvas_height / height
+        if other_scale < scale:
+            scale = other_scale
+        effective = int(width * scale) * int(height * scale)
+        if effective > area:  # spelled out: `min` would be half of the time of this function
+            effective = area
         waste = canvas_width * canvas_height - effective
         if best is None or effective > best_effective or (effective == best_effective and waste < least_waste):
             best, best_effective, least_waste = (canvas_width, canvas_height), effective, waste

@@ -1,0 +1,150 @@
+"""From nothing to a loaded model: import, loading in three layouts, and conversion.
+
+    python -m benchmarks.starting --json benchmarks/results/cpu.json
+
+Imports run in processes of their own. The checkpoint is an original LLaVA of 300 MB in fp32, converted to our layout
+and to the built-in one; files lie in the system's cache, and every weight is read after loading, because safetensors
+are mapped and not read. Exit status 1 if a promise is missed.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.conversion_memory import write_checkpoint
+from benchmarks.harness.command import main
+from benchmarks.harness.results import Comparison, compared
+from benchmarks.harness.timing import cpu_seconds, cpu_seconds_with_children, take_turns
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration
+
+from transformers_llava import OpenLlavaForConditionalGeneration
+from transformers_llava.conversion.convert import convert_checkpoint
+
+
+OURS = "import transformers_llava; transformers_llava.OpenLlavaForConditionalGeneration"
+BUILTIN = "from transformers import LlavaForConditionalGeneration, LlavaProcessor, AutoModelForImageTextToText"
+
+
+def measure(repeats: int, *, size: str = "300MB") -> list[Comparison]:
+    """The lines of this question; the size is an argument so that a test can make it small."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _, num_bytes = write_checkpoint(folder, size, size, "safetensors", "float32")
+        convert_checkpoint(folder / "original", folder / "native")
+        convert_checkpoint(folder / "original", folder / "builtin", to="builtin")
+        return [_imports(repeats), *_loads(folder, repeats), _conversion(folder, num_bytes, repeats)]
+
+
+def _imports(repeats: int) -> Comparison:
+    def python(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+
+    started = cpu_seconds_with_children()
+    python("import torch, transformers")
+    floor = cpu_seconds_with_children() - started
+    return compared(
+        take_turns(lambda: python(OURS), lambda: python(BUILTIN), repeats=repeats, clock=cpu_seconds_with_children),
+        name="import",
+        unit="s",
+        ours_is="import transformers_llava, and its model class",
+        other_is="transformers' own LLaVA: model, processor and Auto class",
+        checked="both end with the class of a LLaVA and the Auto class that loads it",
+        floor=round(floor, 3),
+        floor_is="import torch, transformers and nothing of them",
+    )
+
+
+def _loads(folder: Path, repeats: int) -> list[Comparison]:
+    def load(loader: Any, layout: str) -> dict[str, torch.Tensor]:
+        model = loader.from_pretrained(folder / layout, dtype="auto")
+        state = model.state_dict()
+        for tensor in state.values():
+            tensor.sum()
+        return state
+
+    def native() -> dict[str, torch.Tensor]:
+        return load(AutoModelForImageTextToText, "native")
+
+    def original() -> dict[str, torch.Tensor]:
+        return load(OpenLlavaForConditionalGeneration, "original")
+
+    def builtin() -> dict[str, torch.Tensor]:
+        return load(LlavaForConditionalGeneration, "builtin")
+
+    state = native()
+    for other in (original(), builtin()):
+        assert set(state) <= set(other)
+        # Exported tables are padded to a multiple of 64 rows for the picture's id, as llava-hf's are.
+        assert all(torch.equal(tensor, other[name][: len(tensor)]) for name, tensor in state.items())
+    read = min(_seconds(lambda: [tensor.sum() for tensor in state.values()]) for _ in range(3))
+    floor = {"floor": round(read, 3), "floor_is": "every weight read once from memory"}
+    same = "all tensors equal bit for bit"
+    return [
+        compared(
+            take_turns(native, builtin, repeats=repeats),
+            name="load, our layout",
+            unit="s",
+            ours_is="AutoModelForImageTextToText on our layout",
+            other_is="built-in class on its own layout",
+            checked=same,
+            **floor,
+        ),
+        compared(
+            take_turns(original, builtin, repeats=repeats),
+            name="load, original layout on the fly",
+            unit="s",
+            ours_is="our class on the original 2023 layout, renamed while it is read",
+            other_is="built-in class on its own layout, which somebody converted before",
+            checked=same,
+            at_least=0.8,
+            **floor,
+        ),
+    ]
+
+
+def _conversion(folder: Path, num_bytes: int, repeats: int) -> Comparison:
+    numbers = iter(range(10**6))
+
+    def convert() -> None:
+        target = folder / f"converted{next(numbers)}"
+        convert_checkpoint(folder / "original", target)
+        shutil.rmtree(target)
+
+    def through_memory() -> None:
+        target = folder / f"saved{next(numbers)}"
+        LlavaForConditionalGeneration.from_pretrained(folder / "builtin", dtype="auto").save_pretrained(target)
+        shutil.rmtree(target)
+
+    def copy() -> None:
+        target = folder / f"copied{next(numbers)}"
+        shutil.copytree(folder / "native", target)
+        shutil.rmtree(target)
+
+    copied = min(_seconds(copy) for _ in range(3))
+    return compared(
+        take_turns(convert, through_memory, repeats=repeats),
+        amount=num_bytes / 1e6,
+        unit="MB/s",
+        name="conversion",
+        ours_is="convert_checkpoint: original to our layout, tensor by tensor, every key accounted for",
+        other_is="the built-in model loaded whole and saved, which renames nothing",
+        checked="the result loads with all tensors equal bit for bit (the line above)",
+        at_least=0.8,
+        floor=round(num_bytes / 1e6 / copied),
+        floor_is="copying the folder",
+    )
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    started = cpu_seconds()
+    run()
+    return cpu_seconds() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main("starting", measure, repeats=4, clock="CPU time, of child processes too"))
