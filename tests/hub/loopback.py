@@ -69,7 +69,7 @@ class LoopbackHub:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a piece of Python in a fresh process with this Hub; its output is in the result, failed or not."""
         return subprocess.run(
-            [sys.executable, "-c", source, *arguments],
+            self.python(source, *arguments),
             check=False,
             env=os.environ | self.environment(caches),
             cwd=CHECKOUT,
@@ -77,6 +77,10 @@ class LoopbackHub:
             text=True,
             timeout=timeout,
         )
+
+    @staticmethod
+    def python(source: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", source, *arguments]
 
     def start(self, *command: str, caches: Path | None = None) -> subprocess.Popen[str]:
         """Starts a command with this Hub, to be killed by the test; output and errors come together."""
