@@ -18,7 +18,7 @@ TEST_ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak style types clean
+.PHONY: help install demo test soak bench style types clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ test: $(STAMP)  ## all tests (no network, no GPU)
 
 soak: $(STAMP)  ## kill trainings at random moments, resume them, compare the bits (5 minutes)
 	GOMP_SPINCOUNT=20000 $(BIN)/python -m benchmarks.soak --json benchmarks/results/soak.json
+
+bench: $(STAMP)  ## speed and memory against the built-in model on this machine's CPU (under 10 minutes)
+	GOMP_SPINCOUNT=20000 $(BIN)/python -m benchmarks.harness.run
 
 style: $(STAMP)  ## format, lint, check types
 	$(BIN)/ruff format src tests

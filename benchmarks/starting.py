@@ -1,4 +1,4 @@
-"""From nothing to a loaded model: import, loading in three layouts, and conversion.
+"""From nothing to a loaded model: import, loading from three layouts, and conversion.
 
     python -m benchmarks.starting --json benchmarks/results/cpu.json
 
@@ -7,6 +7,7 @@ and to the built-in one; files lie in the system's cache, and every weight is re
 are mapped and not read. Exit status 1 if a promise is missed.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,14 +21,18 @@ from benchmarks.conversion_memory import write_checkpoint
 from benchmarks.harness.command import main
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import cpu_seconds, cpu_seconds_with_children, take_turns
-from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 from transformers_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.conversion.convert import convert_checkpoint
 
 
 OURS = "import transformers_llava; transformers_llava.OpenLlavaForConditionalGeneration"
-BUILTIN = "from transformers import LlavaForConditionalGeneration, LlavaProcessor, AutoModelForImageTextToText"
+# transformers builds its table of weight conversions at the first load; importing our package does it, so both do.
+BUILTIN = (
+    "from transformers import LlavaForConditionalGeneration, LlavaProcessor, AutoModelForImageTextToText; "
+    "from transformers.conversion_mapping import get_checkpoint_conversion_mapping as table; table('llava')"
+)
 
 
 def measure(repeats: int, *, size: str = "300MB") -> list[Comparison]:
@@ -41,8 +46,10 @@ def measure(repeats: int, *, size: str = "300MB") -> list[Comparison]:
 
 
 def _imports(repeats: int) -> Comparison:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
     def python(code: str) -> None:
-        subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment, stderr=subprocess.DEVNULL)
 
     started = cpu_seconds_with_children()
     python("import torch, transformers")
@@ -51,8 +58,8 @@ def _imports(repeats: int) -> Comparison:
         take_turns(lambda: python(OURS), lambda: python(BUILTIN), repeats=repeats, clock=cpu_seconds_with_children),
         name="import",
         unit="s",
-        ours_is="import transformers_llava, and its model class",
-        other_is="transformers' own LLaVA: model, processor and Auto class",
+        ours_is="import transformers_llava, ready to load",
+        other_is="transformers' own LLaVA: model, processor and Auto class, ready to load",
         checked="both end with the class of a LLaVA and the Auto class that loads it",
         floor=round(floor, 3),
         floor_is="import torch, transformers and nothing of them",
@@ -101,7 +108,7 @@ def _loads(folder: Path, repeats: int) -> list[Comparison]:
             ours_is="our class on the original 2023 layout, renamed while it is read",
             other_is="built-in class on its own layout, which somebody converted before",
             checked=same,
-            at_least=0.8,
+            at_least=0.9,
             **floor,
         ),
     ]
@@ -118,6 +125,7 @@ def _conversion(folder: Path, num_bytes: int, repeats: int) -> Comparison:
     def through_memory() -> None:
         target = folder / f"saved{next(numbers)}"
         LlavaForConditionalGeneration.from_pretrained(folder / "builtin", dtype="auto").save_pretrained(target)
+        AutoProcessor.from_pretrained(folder / "builtin").save_pretrained(target)
         shutil.rmtree(target)
 
     def copy() -> None:
@@ -132,9 +140,9 @@ def _conversion(folder: Path, num_bytes: int, repeats: int) -> Comparison:
         unit="MB/s",
         name="conversion",
         ours_is="convert_checkpoint: original to our layout, tensor by tensor, every key accounted for",
-        other_is="the built-in model loaded whole and saved, which renames nothing",
+        other_is="built-in model and processor loaded whole and saved, nothing renamed: less than a conversion",
         checked="the result loads with all tensors equal bit for bit (the line above)",
-        at_least=0.8,
+        at_least=0.5,
         floor=round(num_bytes / 1e6 / copied),
         floor_is="copying the folder",
     )

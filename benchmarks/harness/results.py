@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
 from benchmarks.harness.timing import Timing, quartiles
 
 
@@ -24,8 +23,9 @@ class Comparison:
     """
     Args:
         name (`str`): Of this line, unique in the file.
-        ours, other (`float`): Medians, in `unit`.
+        ours, other (`float`): Medians, in `unit`; `other` is `None` where a figure stands alone.
         ratio (`float`): How many times better ours is, whichever direction `unit` counts: the median over turns.
+            `None` where there is nothing to compare with.
         unit (`str`): Of `ours`, `other` and `floor`.
         ours_is, other_is (`str`): What was done.
         checked (`str`): How it was made sure that both sides computed the same thing, and what came out.
@@ -40,8 +40,8 @@ class Comparison:
 
     name: str
     ours: float
-    other: float
-    ratio: float
+    other: float | None
+    ratio: float | None
     unit: str
     ours_is: str
     other_is: str
@@ -56,7 +56,7 @@ class Comparison:
 
     @property
     def is_kept(self) -> bool:
-        return self.ratio >= self.at_least
+        return self.ratio is None or self.ratio >= self.at_least
 
 
 def compared(timing: Timing, *, amount: float | None = None, unit: str = "s", **facts: Any) -> Comparison:
@@ -89,13 +89,13 @@ def compared(timing: Timing, *, amount: float | None = None, unit: str = "s", **
 
 
 def where_and_when() -> dict[str, Any]:
-    """Kind of machine, versions, commit and date; no name of a host or a person."""
+    """Kind of machine, versions, commit and date; no name of a host or a person. A copy has `BENCH_COMMIT`."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory() / 1e9:.0f} GB",
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit.stdout.strip() or os.environ.get("BENCH_COMMIT", "unknown"),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
@@ -119,6 +119,9 @@ def format_table(comparisons: list[Comparison]) -> str:
     """One line per comparison, for a terminal."""
     rows = [("", "ours", "other", "unit", "ratio", "promised")]
     for line in comparisons:
+        if line.other is None or line.ratio is None:
+            rows.append((line.name, f"{line.ours:g}", "", line.unit, "", ""))
+            continue
         verdict = "" if line.is_kept else "  MISSED"
         promised = f">= {line.at_least:g}{verdict}"
         rows.append((line.name, f"{line.ours:g}", f"{line.other:g}", line.unit, f"{line.ratio:.2f}", promised))
@@ -136,6 +139,10 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _processor() -> str:

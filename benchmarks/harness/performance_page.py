@@ -1,0 +1,178 @@
+"""Results files to `docs/reference/performance.md`: every figure with its floor, its command and its file.
+
+    python -m benchmarks.harness.performance_page
+
+Nothing on the page is written by hand, so it can not say more than the files do; a test compares the two.
+"""
+
+import json
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.command import CPU_RESULTS
+from benchmarks.harness.results import ROOT, read_results
+
+
+PAGE = ROOT / "docs" / "reference" / "performance.md"
+GPU_RESULTS = ROOT / "benchmarks" / "results" / "gpu"
+MEASURED = ROOT / "src" / "transformers_llava" / "training" / "planning" / "measured.json"
+TITLES = {
+    "packed_training": "Training step: packed against padded",
+    "vision_tower": "Vision tower: cut, and without a graph where it is frozen",
+    "loss_head": "Loss head: supervised positions alone",
+    "generating": "Answering, and many questions about one picture",
+    "preprocessing": "Pictures to tensors, sizes to token counts",
+    "starting": "Import, load, convert",
+}
+READING = {
+    "packed_training": """\
+`positions` in the file say how much of the ratio is padding. The rest is attention: over padded rows it is longer and
+has a dense mask, and in a model this narrow it is a larger share of the work than in a 7B, where the ratio should come
+closer to that of the positions. In length-grouped order a batch is nearly free of padding, but its samples are alike
+in length, which those of a random order are not; packing needs no grouping.""",
+    "vision_tower": """\
+One layer of 24 is 4 % and one of 27 with SigLIP's head is more. The frozen tower's step is the case of stage 1 with
+gradient checkpointing: hooks make the embeddings of the built-in tower require gradients, so that it computes its
+layers twice and their gradients once, for nothing.""",
+    "loss_head": """\
+The trainer uses TRL's fused head, which does the same on every device; this is the loss of the model itself.""",
+    "generating": """\
+Prefill and batches gain from the cut tower and decoding is the same code, so a ratio near 1 is what can be expected
+there. Answering several questions about one picture is where the time goes in evaluation and chat:
+`transformers_llava.generation.answering.PictureAnswerer` computes picture and system text once.""",
+    "preprocessing": """\
+Token counts are compared in one call over many sizes. Of LLaVA-1.6's counts a few differ, because the built-in
+processor rounds otherwise than the original; ours are the original's.""",
+    "starting": """\
+An original checkpoint loads as it lies on disk, about as fast as one that was converted before. Conversion goes tensor
+by tensor, which keeps memory near the largest tensor and costs a copy that loading and saving a whole model does not.
+In practice the disk decides.""",
+}
+CLAIMS = (
+    ("The two-stage recipe of 7B in half of the published GPU-hours, at the same hyper-parameters", "training"),
+    ("Useful work of at least 50 % of the peak on A100, 55 % of the measured matmul rate on H200", "training"),
+    ("Stage 1 of 7B in under 10 GB", "low_memory"),
+    ("No slower than plain transformers anywhere on a GPU", "inference"),
+)
+HEADER = """\
+# Performance
+
+<!-- Written by `python -m benchmarks.harness.performance_page` from the files in benchmarks/results/. Do not edit. -->
+
+Each figure is of one run in which both sides took turns on the same work, and a run counts only if both computed the
+same thing. Ratios say how many times better ours is, above 1 better, whichever way the unit counts; in brackets the
+first and third quartile over the turns. What is only meant to be as fast as the alternative may be 3 % slower. A floor
+is the best that the machine of that run could do. Small models on a CPU show *that* work is saved and that nothing got
+slower; how much a 7B on a GPU gains is another question, and is not answered by them.
+"""
+
+
+def render_page() -> str:
+    """The page of the results files as they are."""
+    parts = [HEADER, "## On a CPU\n"]
+    lines = read_results(CPU_RESULTS)
+    parts.append(_settings(lines, "make bench", CPU_RESULTS))
+    for command, group in groupby(lines, key=lambda line: line["command"]):
+        question = command.rpartition(".")[2]
+        parts.append(f"### {TITLES[question]}\n\n`{command}`\n\n{_table(list(group))}\n\n{READING[question]}\n")
+    parts.append(_gpu())
+    return "\n".join(parts)
+
+
+def write_page() -> None:
+    """Write the page, and what `llava train --dry_run` takes its share of the peak from."""
+    PAGE.write_text(render_page(), encoding="utf-8")
+    measured = measured_shares()
+    if measured:
+        MEASURED.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+
+
+def measured_shares() -> list[dict[str, Any]]:
+    """The lines of `training.json` that are a share of the card's peak, as the planner reads them."""
+    lines = read_results(GPU_RESULTS / "training.json")
+    return [
+        {
+            "gpu": line["notes"]["gpu"],
+            "stage": line["notes"]["stage"],
+            "share_of_peak": line["notes"]["share_of_peak"],
+            "name": line["name"],
+            "date": line["date"],
+            "command": line["command"],
+            "file": (GPU_RESULTS / "training.json").relative_to(ROOT).as_posix(),
+        }
+        for line in lines
+        if line["notes"].get("is_plan") and line["notes"].get("share_of_peak")
+    ]
+
+
+def _gpu() -> str:
+    files = sorted(GPU_RESULTS.glob("*.json"))
+    text = ["## On a GPU\n"]
+    if not files:
+        text.append(
+            "Not yet: no GPU was at hand. The suite is ready (`make gpu`, see "
+            "[`benchmarks/gpu/README.md`](../../benchmarks/gpu/README.md)); its dry run on small shapes is part of "
+            "the tests. Nothing is estimated here; `llava train --dry_run` plans with an assumption and says so.\n"
+        )
+    rows = ["| claim | state | command |", "|---|---|---|"]
+    for claim, question in CLAIMS:
+        state = "not yet: no GPU was at hand"
+        if (GPU_RESULTS / f"{question}.json").is_file():
+            state = f"measured: see the figures of `{question}.json` below"
+        rows.append(f"| {claim} | {state} | `python -m benchmarks.gpu.{question}` |")
+    text.append("\n".join(rows) + "\n")
+    for file in files:
+        lines = read_results(file)
+        text.append(f"### {file.stem.replace('_', ' ').capitalize()}\n")
+        text.append(_settings(lines, lines[0]["command"], file))
+        text.append(_table(lines) + "\n")
+    return "\n".join(text)
+
+
+def _settings(lines: list[dict[str, Any]], command: str, file: Path) -> str:
+    """Machine, versions, commits and dates: once, if all lines agree."""
+    found = {
+        "machine": sorted({line["machine"] for line in lines}),
+        "threads": sorted({str(line["threads"]) for line in lines}),
+        "date": sorted({line["date"] for line in lines}),
+        "commit": sorted({line["commit"][:10] for line in lines}),
+        "versions": sorted(
+            {", ".join(f"{name} {number}" for name, number in line["versions"].items()) for line in lines}
+        ),
+    }
+    facts = "; ".join(f"{name}: {' and '.join(values)}" for name, values in found.items())
+    path = file.relative_to(ROOT).as_posix()
+    return f"Command: `{command}`. Results: [`{path}`](../../{path}).\n{facts[0].upper() + facts[1:]}.\n"
+
+
+def _table(lines: list[dict[str, Any]]) -> str:
+    rows = ["| | ours | other | ratio | promised | floor | checked |", "|---|---|---|---|---|---|---|"]
+    for line in lines:
+        ratio = promised = ""
+        if line["ratio"] is not None:
+            spread = line["spread"].get("ratio")
+            ratio = f"**{line['ratio']:.2f}**" + (f" ({spread[0]:.2f} to {spread[1]:.2f})" if spread else "")
+            promised = f"≥ {line['at_least']:g}" + ("" if line["ratio"] >= line["at_least"] else ", **missed**")
+        rows.append(
+            f"| **{line['name']}**: {line['ours_is']}; against {line['other_is']} | {_value(line, 'ours')} | "
+            f"{_value(line, 'other')} | {ratio} | {promised} | {_floor(line)} | {line['checked']} |"
+        )
+    return "\n".join(rows)
+
+
+def _value(line: dict[str, Any], name: str) -> str:
+    value = line[name]
+    if value is None:
+        return ""
+    return f"{value:,.4g} {line['unit']}" if value < 1e4 else f"{value:,.0f} {line['unit']}"
+
+
+def _floor(line: dict[str, Any]) -> str:
+    return line["floor_is"] if line["floor"] is None else f"{_value(line, 'floor')}: {line['floor_is']}"
+
+
+if __name__ == "__main__":
+    write_page()
+    sys.exit(0)
