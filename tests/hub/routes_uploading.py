@@ -9,6 +9,7 @@ from tests.hub.errors import HubError
 from tests.hub.exchange import Answer, Request, json_answer, route
 from tests.hub.repositories import LFS_SUFFIXES, Operation, Put, Remove, Repository
 from tests.hub.routes_discussions import open_discussion
+from tests.hub.routes_xet import materialize
 
 
 _SMALLEST_LARGE = 10 * 1024 * 1024  # bytes; text of this size goes by LFS
@@ -52,18 +53,6 @@ def verify_object(request: Request, sha256: str) -> Answer:
     asked, store = request.json(), request.hub.store
     is_whole = store.has(sha256) and store.pointer(sha256).size == asked["size"]
     return json_answer({}, 200 if is_whole else 404)
-
-
-@route("GET", "/api/{kind}/{id}/xet-(?:read|write)-token/{revision}(?:/{path})?")
-def xet_token(request: Request, kind: str, repo_id: str, revision: str, path: str | None = None) -> Answer:
-    request.repository(kind, repo_id)
-    if request.hub.xet is None:
-        raise HubError(404, "this loopback Hub was started without --xet; set HF_HUB_DISABLE_XET=1 for its clients")
-    if "-write-" in request.path:
-        request.writer()
-    token = request.hub.xet.token()
-    names = {"casUrl": "X-Xet-Cas-Url", "accessToken": "X-Xet-Access-Token", "exp": "X-Xet-Token-Expiration"}
-    return json_answer(token, headers={names[name]: str(value) for name, value in token.items()})
 
 
 @route("POST", "/api/{kind}/{id}/commit/{revision}")
@@ -142,7 +131,7 @@ def _read_operations(
 
 
 def _pointer(request: Request, value: dict[str, Any]) -> bytes:
-    store, xet, sha256 = request.hub.store, request.hub.xet, value["oid"]
-    if not store.has(sha256) and not (xet and xet.materialize(sha256, store)):
+    store, sha256 = request.hub.store, value["oid"]
+    if not store.has(sha256) and not materialize(request.hub, sha256):
         raise HubError(400, f"LFS pointer pointed to a file that does not exist: {value['path']}")
     return bytes(store.pointer(sha256))

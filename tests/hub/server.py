@@ -14,18 +14,26 @@ import signal
 import string
 import sys
 import traceback
+from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.hub import routes_content, routes_discussions, routes_downloading, routes_repositories, routes_uploading
+from tests.hub import (
+    routes_content,
+    routes_discussions,
+    routes_downloading,
+    routes_repositories,
+    routes_uploading,
+    routes_xet,
+)
 from tests.hub.errors import HubError
 from tests.hub.exchange import Answer, Hub, Request, dispatch, json_answer
 from tests.hub.faults import FaultPlan, Faults, HungUpError
 from tests.hub.xet import XetStore
 
 
-ROUTES = (routes_content, routes_discussions, routes_downloading, routes_repositories, routes_uploading)
+ROUTES = (routes_content, routes_discussions, routes_downloading, routes_repositories, routes_uploading, routes_xet)
 USER = "loopback"
 _CONTROL = "/_control/"
 _LETTERS_OF_TOKEN = 34  # as many as on the Hub, so that what looks for tokens finds these
@@ -46,8 +54,10 @@ class HubHandler(BaseHTTPRequestHandler):
         try:
             if request.path.startswith(_CONTROL):
                 answer = self._control(request)
+            elif request.path.startswith(routes_xet.INSIDE):
+                answer = self._answer(lambda: dispatch(request))
             else:
-                answer = self._answer(request, name)
+                answer = self._answer(lambda: self.faults.carry_out(name, lambda: dispatch(request)))
                 self.faults.log(name, answer.status)
             for _ in request.chunks():  # what a refusal left unread would be taken for the next request
                 pass
@@ -61,9 +71,9 @@ class HubHandler(BaseHTTPRequestHandler):
         if self.log:
             print(format % arguments, file=sys.stderr, flush=True)
 
-    def _answer(self, request: Request, name: str) -> Answer:
+    def _answer(self, action: Callable[[], Answer]) -> Answer:
         try:
-            return self.faults.carry_out(name, lambda: dispatch(request))
+            return action()
         except HubError as error:
             headers = {"X-Error-Message": error.message.replace("\n", " "), **error.headers}
             headers |= {"X-Error-Code": error.code} if error.code else {}

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,19 @@ def parse_pointer(content: bytes) -> Pointer | None:
     return Pointer(match[1].decode(), int(match[2])) if match else None
 
 
+def write_whole(target: Path, chunks: Iterable[bytes]) -> None:
+    """A file that is there with all its bytes, or not at all, whatever ends the writing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+        try:
+            for chunk in chunks:
+                file.write(chunk)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    os.replace(file.name, target)
+
+
 class ObjectStore:
     """`<root>/lfs/<ab>/<sha256>`; a content that came by Xet has its Xet hash beside it in `<sha256>.xet`."""
 
@@ -48,19 +61,7 @@ class ObjectStore:
 
     def put(self, sha256: str, chunks: Iterable[bytes]) -> None:
         """Stores a whole content or nothing. Raises `HubError` 400: the bytes have another hash."""
-        target, digest = self.path(sha256), hashlib.sha256()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-            try:
-                for chunk in chunks:
-                    digest.update(chunk)
-                    file.write(chunk)
-                if digest.hexdigest() != sha256:
-                    raise HubError(400, f"the content has sha256 {digest.hexdigest()}, not {sha256}")
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, target)
+        write_whole(self.path(sha256), _checked(chunks, sha256))
 
     def xet_hash(self, sha256: str) -> str | None:
         note = self._note(sha256)
@@ -71,3 +72,12 @@ class ObjectStore:
 
     def _note(self, sha256: str) -> Path:
         return self.path(sha256).with_suffix(".xet")
+
+
+def _checked(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != sha256:
+        raise HubError(400, f"the content has sha256 {digest.hexdigest()}, not {sha256}")

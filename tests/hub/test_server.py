@@ -85,9 +85,7 @@ def get(address: str, **headers: str) -> urllib.request.addinfourl:
     )
 
 
-def test_an_upload_is_one_commit_in_git_and_comes_back_bit_for_bit(
-    hub: LoopbackHub, repo_id: str, tmp_path: Path
-) -> None:
+def test_an_upload_is_one_commit_and_comes_back_bit_for_bit(hub: LoopbackHub, repo_id: str, tmp_path: Path) -> None:
     oid = ask(hub, PUBLISH, repo_id, CARD)["oid"]
     repo = hub.repo(repo_id)
     assert [commit.title for commit in repo.commits()] == ["upload", "initial commit"]
@@ -110,7 +108,8 @@ answer(folder=folder, num_checked=found.checked_count, wrong=[*found.mismatches,
     assert Path(said["folder"], "README.md").read_text() == CARD
     asked = [name for name, _ in hub.requests()]
     assert any(name.startswith("PUT /_storage/") for name in asked) is (hub.transport == "lfs")
-    assert any("/xet-read-token/" in name for name in asked) is (hub.transport == "xet")
+    assert ("POST /_xet/v1/shards" in asked) is (hub.transport == "xet")
+    assert any(name.startswith("GET /_xet/xorbs/") for name in asked) is (hub.transport == "xet")
 
 
 def test_a_model_loads_by_its_tag_with_the_same_logits(hub: LoopbackHub, repo_id: str, tmp_path: Path) -> None:
@@ -359,6 +358,32 @@ def test_a_client_killed_when_its_commit_had_landed_finds_it_done(hub: LoopbackH
     head = hub.repo(repo_id).refs()["refs/heads/main"]
     assert len(hub.repo(repo_id).commits()) == 2
     assert ask(hub, "answer(oid=upload(Add('a.bin', content)).oid)", repo_id)["oid"] == head
+
+
+def test_a_client_killed_before_its_large_file_was_whole_does_it_again(hub: LoopbackHub, repo_id: str) -> None:
+    ask(hub, "api.create_repo(repo)", repo_id)
+    hub.fail_after(0, how="stall", only="PUT /_storage/" if hub.transport == "lfs" else "/_xet/v1/shards")
+    content = "sys.argv[1].encode() * 100_000"  # no other test has sent it
+    process = hub.start(*hub.python(f"{PRELUDE}upload(Add('a.bin', {content}))", repo_id))
+    try:
+        hub.wait_for_stall()
+    finally:
+        process.kill()
+        process.communicate()
+    hub.heal()
+    assert len(hub.repo(repo_id).commits()) == 1
+    ask(hub, f"upload(Add('a.bin', {content}))", repo_id)
+    assert hub.repo(repo_id).read("a.bin") == repo_id.encode() * 100_000
+
+
+def test_two_processes_upload_at_once(hub: LoopbackHub, repo_id: str) -> None:
+    source = PRELUDE + "api.create_repo(repo); upload(Add('a.bin', content), Add('b.bin', content[::-1]))"
+    names = [f"{repo_id}-{number}" for number in range(2)]
+    processes = [hub.start(*hub.python(source, name)) for name in names]
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    for name in names:
+        assert hub.repo(name).read("b.bin") == CONTENT[::-1]
 
 
 def test_the_fixture_gives_a_hub_to_whatever_the_test_starts(loopback_hub: LoopbackHub, tmp_path: Path) -> None:
