@@ -1,7 +1,10 @@
 """A folder to a running loopback Hub, and the handle by which a test looks into it and makes it fail."""
 
+import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +21,7 @@ from tests.hub.repositories import Repository
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 Transport = Literal["lfs", "xet"]
+_OLDEST_GIT = (2, 38)
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,19 @@ class LoopbackHub:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{self.endpoint}/_control/{name}", body, timeout=30) as answer:
             return json.load(answer)
+
+
+def what_is_missing(transport: Transport = "lfs") -> str | None:
+    """Why the Hub cannot run here, in words for a skipped test; nothing where it can."""
+    if shutil.which("git") is None:
+        return "the loopback Hub keeps its repositories with `git`, which is not on PATH"
+    said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout
+    version = tuple(int(number) for number in re.findall(r"\d+", said)[:2])
+    if version < _OLDEST_GIT:
+        return f"the loopback Hub merges with `git merge-tree --write-tree` of git 2.38; here is {said.strip()}"
+    if transport == "xet" and importlib.util.find_spec("hf_xet") is None:
+        return "huggingface_hub came without `hf_xet` on this machine, so the client cannot use Xet"
+    return None
 
 
 @contextmanager

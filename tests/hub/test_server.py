@@ -4,7 +4,9 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,9 +15,10 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import HfApi, constants, hf_hub_download
 from PIL import Image
 from safetensors.torch import load_file
-from tests.hub.loopback import LoopbackHub, running_hub
+from tests.hub.loopback import CHECKOUT, LoopbackHub, running_hub, what_is_missing
 from tests.hub.server import make_server
 
 from tiny import make_model, make_processor
@@ -59,8 +62,8 @@ with torch.no_grad():
 
 @pytest.fixture(scope="module", params=["lfs", "xet"])
 def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
-    if shutil.which("git") is None:
-        pytest.skip("the loopback Hub keeps its repositories with `git`, which is not on PATH")
+    if missing := what_is_missing(request.param):
+        pytest.skip(missing)
     with running_hub(tmp_path_factory.mktemp("hub"), request.param) as hub:
         yield hub
 
@@ -386,9 +389,44 @@ def test_two_processes_upload_at_once(hub: LoopbackHub, repo_id: str) -> None:
         assert hub.repo(name).read("b.bin") == CONTENT[::-1]
 
 
-def test_the_fixture_gives_a_hub_to_whatever_the_test_starts(loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loopback_hub", ["lfs", "xet"], indirect=True)
+def test_the_fixture_gives_a_hub_to_the_test_and_to_whatever_it_starts(loopback_hub: LoopbackHub) -> None:
     command = loopback_hub.python("from huggingface_hub import HfApi; print(HfApi().whoami()['name'])")
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "loopback"
+    api = HfApi()
+    api.create_repo("loopback/here")
+    api.upload_file(repo_id="loopback/here", path_in_repo="a.bin", path_or_fileobj=CONTENT)
+    path = Path(hf_hub_download("loopback/here", "a.bin"))
+    assert path.read_bytes() == CONTENT
+    assert path.is_relative_to(loopback_hub.caches)
+
+
+def test_a_person_is_told_what_to_export_and_finds_it_again_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # tests/conftest.py has turned it on
+    command = [sys.executable, "-m", "tests.hub.server", "--root", str(tmp_path / "hub"), "--port", "0"]
+    told = r"export HF_ENDPOINT=(http://127\.0\.0\.1:\d+) HF_TOKEN=(hf_\w+) HF_HUB_DISABLE_XET=1"
+    for is_first in (True, False):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if line.startswith("export"))
+            match = re.match(told, line)
+            assert match
+            api = HfApi(endpoint=match[1], token=match[2])
+            if is_first:
+                api.create_repo("loopback/kept")
+            assert api.repo_exists("loopback/kept")
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def test_without_git_the_reason_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert what_is_missing() == "the loopback Hub keeps its repositories with `git`, which is not on PATH"
 
 
 def test_only_this_machine_is_listened_to(tmp_path: Path) -> None:
