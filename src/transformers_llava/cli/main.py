@@ -18,6 +18,9 @@ COMMANDS = {
     "data": "lock, verify and fetch the data of a mixture",
     "serve": "answer over HTTP, as OpenAI's API does",
     "inspect": "look at data, templates and models",
+    "publish": "send a checkpoint to the Hub, with card, mixture, recipe and licences",
+    "verify": "check a publication: files, recipe, licences, data, and training again",
+    "reproduce": "train a published checkpoint again, and compare",
     "recipes": "list, show and copy the packaged recipes",
     "env": "versions and hardware, for a bug report",
 }

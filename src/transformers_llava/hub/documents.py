@@ -8,6 +8,8 @@ from typing import Any
 from transformers_llava.hub.card_facts import CardFacts, read_card_facts
 from transformers_llava.hub.card_validation import validate_card
 from transformers_llava.hub.cards import generated_parts, missing_fields, render_card
+from transformers_llava.hub.curves import draw_curves
+from transformers_llava.hub.evaluation_results import read_results, write_eval_results
 from transformers_llava.hub.licences import LicenceStatement, compose_licences, lint_card
 from transformers_llava.hub.manifest import Manifest
 from transformers_llava.hub.openness import write_openness
@@ -30,6 +32,8 @@ def write_documents(
         `ValueError`: the card has gaps, or the Hub would refuse it.
     """
     facts = _facts(folder)
+    draw_curves(stages_of(run), folder)
+    write_eval_results(folder, read_results(folder, facts))
     statement = _write_licences(folder, run, facts)
     incomplete = missing_fields(folder, facts, statement)
     card = render_card(folder, repo_id, facts, statement, allow_incomplete=allow_incomplete)
@@ -63,7 +67,7 @@ def check_documents(folder: Path, run: dict[str, Any], manifest: Manifest) -> It
     written, computed = generated_parts(_read(folder / "README.md")), generated_parts(card)
     different = [name for name in computed if written.get(name) != computed[name]]
     if different:
-        yield "README.md", "failed", f"its generated parts {', '.join(different)} do not say what {'run.json'} says"
+        yield "README.md", "failed", f"its generated parts {', '.join(different)} do not say what run.json says"
     else:
         yield "README.md", "ok", f"{len(computed)} generated parts, computed again, the same"
 

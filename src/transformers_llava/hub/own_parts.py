@@ -47,7 +47,7 @@ def copy_own_parts(run: dict[str, Any], checkpoint: Path, folder: Path) -> list[
     if len(places) != len(stages):
         raise MissingPartError(
             f"{checkpoint.name!r} notes the places of {len(places)} of its {len(stages)} stages ({PLACES_NAME}), so "
-            "data and base models cannot be found. Publish on the machine that trained it, or without --self_contained."
+            "data and base models cannot be found. Publish where it was trained, or without --self_contained."
         )
     target = folder / RECIPE_FOLDER
     copied: list[Path] = []

@@ -50,7 +50,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     missing = [name for name in ("configuration", "base_models", "mixture", "environment") if not run.get(name)]
     if missing:
         raise RunRecordError(
-            f"{RUN_NAME} of {folder.name!r} says nothing of {', '.join(missing)}, so the run could not be repeated. It "
+            f"{RUN_NAME} of {folder.name!r} says nothing of {', '.join(missing)}, so the run cannot be repeated. It "
             "was written by an older version; train again with this one."
         )
     return run

@@ -1,0 +1,228 @@
+"""A run record to the parts of its card, each a piece of Markdown about one thing."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from transformers_llava.hub.card_facts import CardFacts
+from transformers_llava.hub.curves import CURVES_NAME, losses_of
+from transformers_llava.hub.licences import LicenceStatement
+from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, training_arguments
+from transformers_llava.hub.stages import Stage
+
+
+HYPERPARAMETERS = (
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "max_grad_norm", "weight_decay", "optim"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "bf16", "gradient_checkpointing", "max_length", "chat_template"),
+    *("image_aspect_ratio", "packed", "attn_implementation", "seed"),
+)
+
+
+def summary_part(facts: CardFacts, stages: list[Stage]) -> str:
+    """What it is and for whom, as far as somebody has said so."""
+    names = [base["name"] for stage in stages for base in stage.run["base_models"] if not _is_own_output(stage, base)]
+    text = [
+        facts.summary or f"A LLaVA made of {_and(names)}, trained in {len(stages)} stage{'s' * (len(stages) > 1)}."
+    ]
+    text += [f"**Note.** {note}" for note in facts.notes]
+    for heading, words in (("Intended use", facts.intended_use), ("Out of scope", facts.out_of_scope)):
+        text += [f"**{heading}.** {words}"] if words else []
+    text += [f"**Limitations.** {facts.limitations}"] if facts.limitations else []
+    text += [f"**Contact.** {facts.contact}"] if facts.contact else []
+    return "\n\n".join(text)
+
+
+def usage_part(repo_id: str, layout: str, prompt: str) -> str:
+    """Code that runs as it stands, but for the picture."""
+    registers = (
+        "import transformers_llava  # registers the model with transformers\n" if layout == "open_llava" else ""
+    )
+    return (
+        "## Use\n\n```python\n"
+        f"{registers}from transformers import pipeline\n\n"
+        f'answerer = pipeline("image-text-to-text", model="{repo_id}")\n'
+        f'question = [{{"type": "image", "path": "picture.png"}}, {{"type": "text", "text": "{prompt}"}}]\n'
+        'answer = answerer(text=[{"role": "user", "content": question}], return_full_text=False)\n'
+        'print(answer[0]["generated_text"])\n```'
+    )
+
+
+def architecture_part(config: dict[str, Any], stages: list[Stage]) -> str:
+    """Base models with their commits, sizes, and what each stage trained of them."""
+    rows = []
+    for stage in stages:
+        for base in stage.run["base_models"]:
+            if not _is_own_output(stage, base):
+                at = base["revision"] or "folder of the trainer"
+                rows.append([base["role"].replace("_", " "), base["name"], f"`{at}`", f"`{_short(base['digest'])}`"])
+    vision, text = config["vision_config"], config["text_config"]
+    facts = [
+        f"vision tower `{vision['model_type']}`, {vision['image_size']} pixels, patches of {vision['patch_size']}",
+        f"language model `{text['model_type']}`, {text['num_hidden_layers']} layers of {text['hidden_size']}",
+        f"features of layer {config['vision_feature_layer']}",
+    ]
+    tables = [_table(["component", "base", "revision", "weights sha256"], rows), "; ".join(facts) + "."]
+    for stage in stages:
+        trained = [
+            [row["component"], row["mode"], f"{row['parameters']:,}", f"{row['trainable']:,}"]
+            for row in stage.run["components"]
+        ]
+        tables.append(f"Stage `{stage.name}`:\n\n" + _table(["component", "mode", "parameters", "trained"], trained))
+    return "## Architecture\n\n" + "\n\n".join(tables)
+
+
+def data_part(stages: list[Stage]) -> str:
+    """The mixture of every stage: counts, proportions, licences, digests."""
+    return "## Training data\n\n" + "\n\n".join(_mixture(stage) for stage in stages)
+
+
+def _mixture(stage: Stage) -> str:
+    data = stage.run["data"]
+    stated = {source["name"]: source for source in stage.run["mixture"]["sources"]}
+    counted = {source["name"]: source for source in (stage.run.get("mixture_lock") or {"sources": []})["sources"]}
+    rows = []
+    for source in data.get("sources", []):
+        declared, lock = stated.get(source["name"], {}), counted.get(source["name"], {})
+        tokens = lock.get("proportion_of_tokens")
+        rows.append(
+            [
+                source["name"],
+                f"{source['num_used']:,}",
+                f"{source['proportion']:.1%}",
+                f"{tokens:.1%}" if tokens is not None else "not counted",
+                f"{source['num_images']:,}",
+                declared.get("licence") or "unknown",
+                declared.get("provenance") or "unknown",
+                f"`{_short(source['digest'])}`",
+            ]
+        )
+    header = ["source", "examples", "of examples", "of tokens", "pictures", "licence", "answers by", "content"]
+    text = f"Stage `{stage.name}`"
+    if "num_used" in data:
+        text += f", {data['num_used']:,} examples, {data.get('num_dropped', 0):,} records left out"
+    tables = [f"{text}:", _table(header, rows)]
+    for name, source in stated.items():
+        if source.get("parts"):
+            tables += [
+                f"`{name}` is made of:",
+                _table(["part", "examples", "licence", "answers by"], list(_parts(source))),
+            ]
+    return "\n\n".join(tables)
+
+
+def _parts(source: dict[str, Any]) -> Iterator[list[str]]:
+    for part in source["parts"]:
+        by = part.get("teacher") or part.get("provenance") or "unknown"
+        yield [part["name"], f"{part['num_examples']:,}", part.get("licence") or "unknown", by]
+
+
+def training_part(stages: list[Stage], facts: CardFacts, *, has_curve: bool) -> str:
+    """Hyper-parameters side by side, commands, hardware and time, losses."""
+    header = ["", *(f"`{stage.name}`" for stage in stages)]
+    rows = [
+        [f"`{name}`", *(_value(stage.configuration.get(name)) for stage in stages)]
+        for name in HYPERPARAMETERS
+        if any(stage.configuration.get(name) is not None for stage in stages)
+    ]
+    rows.append(["examples per optimizer step", *(str(_global_batch(stage)) for stage in stages)])
+    commands = "\n".join("llava " + " ".join(training_arguments(stage)) for stage in stages)
+    text = [
+        "## Training",
+        _table(header, rows),
+        f"Every setting in force is in `{RECIPE_FOLDER}/`; from inside that folder:",
+        f"```bash\n{commands}\n```",
+        *(_run(stage, facts) for stage in stages),
+    ]
+    if has_curve:
+        text.append(f"![Loss of every stage, by step]({CURVES_NAME})")
+    return "\n\n".join(text)
+
+
+def _run(stage: Stage, facts: CardFacts) -> str:
+    progress, hardware = stage.run["progress"], stage.run["hardware"]
+    losses = losses_of(stage)
+    words = [
+        f"`{stage.name}`: {progress.get('global_step', 0):,} steps",
+        facts.hardware or f"{hardware.get('world_size', 1)} x {hardware.get('device', 'unknown')}",
+    ]
+    if progress.get("seconds"):
+        words.append(facts.time or f"{progress['seconds'] / 60:.1f} minutes")
+        if progress.get("num_tokens"):
+            words.append(f"{progress['num_tokens'] / progress['seconds']:,.0f} tokens/s")
+    if progress.get("peak_memory_gb"):
+        words.append(f"{progress['peak_memory_gb']:.2f} GB")
+    if losses:
+        words.append(f"loss {losses[0][1]:.3f} at step {losses[0][0]}, {losses[-1][1]:.3f} at step {losses[-1][0]}")
+    return ", ".join(words) + "."
+
+
+def licence_part(statement: LicenceStatement) -> str:
+    """Verdict, parts, and the sentences that licences ask for."""
+    text = ["## Licence", statement.summary, statement.table(), "What this asks for is in `LICENSE.md`."]
+    return "\n\n".join([*text, *statement.displays, *statement.notices])
+
+
+def verification_part(repo_id: str, stages: list[Stage]) -> str:
+    """How to check it and how to make it again."""
+    versions = stages[-1].run["versions"]
+    known = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        "## Verify and reproduce\n\n```bash\npip install 'transformers-llava[train,hub]'\n"
+        f"llava verify {repo_id}\nllava reproduce {repo_id} again\n```\n\n"
+        f"Trained with {known}; all packages are in `{RECIPE_FOLDER}/environment.txt`."
+    )
+
+
+def citation_part(facts: CardFacts) -> str:
+    """LLaVA's own papers, and what a person added."""
+    return (
+        "## Citation\n\n```bibtex\n" + "\n\n".join([*_PAPERS, *(text.strip() for text in facts.citations)]) + "\n```"
+    )
+
+
+_PAPERS = (
+    "@inproceedings{liu2023llava,\n  title={Visual Instruction Tuning},\n"
+    "  author={Liu, Haotian and Li, Chunyuan and Wu, Qingyang and Lee, Yong Jae},\n  booktitle={NeurIPS},\n  year={2023}\n}",
+    "@misc{liu2023improvedllava,\n  title={Improved Baselines with Visual Instruction Tuning},\n"
+    "  author={Liu, Haotian and Li, Chunyuan and Li, Yuheng and Lee, Yong Jae},\n  publisher={arXiv:2310.03744},\n"
+    "  year={2023}\n}",
+)
+
+
+def _is_own_output(stage: Stage, base: dict[str, Any]) -> bool:
+    return base["role"] == "checkpoint" and stage.number > 1
+
+
+def _global_batch(stage: Stage) -> int:
+    settings = stage.configuration
+    per_process = settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"]
+    return per_process * stage.run["hardware"].get("world_size", 1)
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _short(digest: str | None) -> str:
+    return digest.removeprefix("sha256:")[:12] if digest else "unknown"
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+__all__ = [
+    "architecture_part",
+    "citation_part",
+    "data_part",
+    "licence_part",
+    "summary_part",
+    "training_part",
+    "usage_part",
+    "verification_part",
+]

@@ -1,0 +1,197 @@
+"""A publication to its README.md: generated parts between markers, and what people wrote around them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transformers_llava.hub import card_parts
+from transformers_llava.hub.card_facts import CardFacts
+from transformers_llava.hub.curves import CURVES_NAME
+from transformers_llava.hub.evaluation_results import model_index, read_results, results_table
+from transformers_llava.hub.licences import LicenceStatement
+from transformers_llava.hub.stages import Stage, read_run, stages_of
+
+
+class CardError(ValueError):
+    """The card has gaps, or its markers are broken."""
+
+
+_PART = re.compile(r"<!-- llava:begin (?P<name>\w+) -->\n(?P<text>.*?)\n<!-- llava:end (?P=name) -->", re.DOTALL)
+_MARKER = re.compile(r"<!-- llava:(?:begin|end) \w+ -->")
+_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+
+
+def render_card(
+    folder: Path, repo_id: str, facts: CardFacts, statement: LicenceStatement, *, allow_incomplete: bool = False
+) -> str:
+    """
+    The card of a publication, from its run record, configuration, results and licences.
+
+    Args:
+        folder (`Path`): The publication.
+        repo_id (`str`): What its commands call it.
+        facts (`CardFacts`): What only a person can say.
+        statement (`LicenceStatement`): See [`compose_licences`].
+        allow_incomplete (`bool`, *optional*): Render it with gaps, and say which.
+
+    Raises:
+        `CardError`: the card would have gaps; with their names.
+    """
+    gaps = missing_fields(folder, facts, statement)
+    if gaps and not allow_incomplete:
+        raise CardError(
+            f"the card would not say {'; '.join(gaps)}. Run an evaluation, or add it to card.yaml (--facts); with "
+            "--allow_incomplete it is published as it is, and says so."
+        )
+    stages = stages_of(read_run(folder))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    layout = "open_llava" if config["model_type"] == "open_llava" else "builtin"
+    results = read_results(folder, facts)
+    parts = {
+        "summary": card_parts.summary_part(facts, stages),
+        "incomplete": "**Not said here:** " + "; ".join(gaps) + "." if gaps else "",
+        "usage": card_parts.usage_part(repo_id, layout, facts.prompt),
+        "architecture": card_parts.architecture_part(config, stages),
+        "data": card_parts.data_part(stages),
+        "training": card_parts.training_part(stages, facts, has_curve=(folder / CURVES_NAME).is_file()),
+        "evaluation": "## Evaluation\n\n" + results_table(results) if results else "",
+        "licence": card_parts.licence_part(statement),
+        "verification": card_parts.verification_part(repo_id, stages),
+        "citation": card_parts.citation_part(facts),
+    }
+    metadata = _metadata(repo_id, stages, facts, statement, results, layout)
+    title = facts.title or repo_id.rpartition("/")[2]
+    return assemble_card(metadata, title, parts)
+
+
+def assemble_card(metadata: dict[str, Any], title: str, parts: dict[str, str]) -> str:
+    """Metadata, heading, and every part that says something between its markers."""
+    text = [f"---\n{_yaml(metadata)}---", f"# {title}"]
+    text += [f"<!-- llava:begin {name} -->\n{part}\n<!-- llava:end {name} -->" for name, part in parts.items() if part]
+    return "\n\n".join(text) + "\n"
+
+
+def missing_fields(folder: Path, facts: CardFacts, statement: LicenceStatement) -> list[str]:
+    """What a reader would look for and the card could not say."""
+    missing = []
+    if not read_results(folder, facts):
+        missing.append("how well it answers (evaluation.json)")
+    if facts.limitations is None:
+        missing.append("its limitations (`limitations` in card.yaml)")
+    if facts.intended_use is None:
+        missing.append("what it is for (`intended_use` in card.yaml)")
+    for part in statement.parts:
+        if part.kind == "component" and part.declared == "unknown":
+            missing.append(f"the licence of {part.name} (`licences` in card.yaml)")
+    for stage in stages_of(read_run(folder)):
+        for base in stage.run["base_models"]:
+            if base["origin"] == "hub" and not base["revision"]:
+                missing.append(f"the revision of {base['name']}")
+        if not stage.run.get("loss_history"):
+            missing.append(f"the losses of {stage.name}")
+    return list(dict.fromkeys(missing))
+
+
+def generated_parts(card: str) -> dict[str, str]:
+    """What stands between the markers, by name; and `metadata`, the fields that are generated."""
+    parts = {match["name"]: match["text"] for match in _PART.finditer(card)}
+    values = {name: value for name, value in _front_matter(card).items() if name in _GENERATED_FIELDS}
+    return {**parts, "metadata": _yaml(values)} if values else parts
+
+
+def merge_card(existing: str | None, rendered: str) -> str:
+    """
+    A newly rendered card with what people wrote around the generated parts of the one that is there.
+
+    Metadata that we do not generate stays; generated parts are replaced where they stand, dropped where there is no
+    such part any more, and added at the end where they are new. A card without a marker is a person's: its text follows.
+
+    Raises:
+        `CardError`: a marker has lost its other half.
+    """
+    if existing is None or not existing.strip():
+        return rendered
+    new = generated_parts(rendered)
+    new.pop("metadata", None)
+    metadata = {**_front_matter(existing), **_front_matter(rendered)}
+    for name in _GENERATED_FIELDS - _front_matter(rendered).keys():
+        metadata.pop(name, None)
+    body = _FRONT_MATTER.sub("", existing, count=1)
+    if len(_MARKER.findall(body)) != 2 * len(_PART.findall(body)):
+        raise CardError(
+            "the card on the Hub has a marker (<!-- llava:begin ... -->) without its other half, so it can not be told "
+            "what is generated there. Mend it there, or remove that part with its marker."
+        )
+    if not _PART.search(body):
+        own = _FRONT_MATTER.sub("", rendered, count=1).strip()
+        return f"---\n{_yaml(metadata)}---\n\n{own}\n\n## From the card before\n\n{body.strip()}\n"
+    seen: set[str] = set()
+
+    def renew(match: re.Match[str]) -> str:
+        seen.add(match["name"])
+        text = new.get(match["name"])
+        return (
+            "" if text is None else f"<!-- llava:begin {match['name']} -->\n{text}\n<!-- llava:end {match['name']} -->"
+        )
+
+    body = _PART.sub(renew, body)
+    added = [
+        f"<!-- llava:begin {name} -->\n{text}\n<!-- llava:end {name} -->"
+        for name, text in new.items()
+        if name not in seen
+    ]
+    return f"---\n{_yaml(metadata)}---\n\n" + "\n\n".join([body.strip(), *added]) + "\n"
+
+
+_GENERATED_FIELDS = {
+    *("library_name", "pipeline_tag", "license", "license_name", "license_link", "language", "base_model"),
+    *("base_model_relation", "datasets", "tags", "model-index"),
+}
+
+
+def _metadata(
+    repo_id: str,
+    stages: list[Stage],
+    facts: CardFacts,
+    statement: LicenceStatement,
+    results: list[dict[str, Any]],
+    layout: str,
+) -> dict[str, Any]:
+    bases = [base["name"] for stage in stages for base in stage.run["base_models"] if base["origin"] == "hub"]
+    datasets = [
+        "/".join(source[name].removeprefix("hf://datasets/").partition("@")[0].split("/")[:2])
+        for stage in stages
+        for source in stage.run["mixture"]["sources"]
+        for name in ("path", "image_root")
+        if str(source.get(name, "")).startswith("hf://datasets/")
+    ]
+    values: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-text-to-text",
+        **statement.metadata(),
+        "language": facts.language,
+    }
+    if bases:
+        values |= {"base_model": list(dict.fromkeys(bases)), "base_model_relation": "finetune"}
+    if datasets:
+        values["datasets"] = list(dict.fromkeys(datasets))
+    values["tags"] = list(dict.fromkeys(["llava", "transformers-llava", "reproducible", *facts.tags]))
+    if index := model_index(repo_id.rpartition("/")[2], results):
+        values["model-index"] = index
+    return values
+
+
+def _front_matter(card: str) -> dict[str, Any]:
+    match = _FRONT_MATTER.match(card)
+    values = yaml.safe_load(match.group(1)) if match else None
+    return values if isinstance(values, dict) else {}
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+
+
+__all__ = ["CardError", "assemble_card", "generated_parts", "merge_card", "missing_fields", "render_card"]
