@@ -18,7 +18,7 @@ TEST_ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak bench style types clean
+.PHONY: help install demo test soak bench gpu style types clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ soak: $(STAMP)  ## kill trainings at random moments, resume them, compare the bi
 
 bench: $(STAMP)  ## speed and memory against the built-in model on this machine's CPU (under 10 minutes)
 	GOMP_SPINCOUNT=20000 $(BIN)/python -m benchmarks.harness.run
+
+gpu: $(STAMP)  ## the same questions to one GPU at the shapes of a 7B; ARGS=--dry runs them small on the CPU
+	for question in ceilings training low_memory attention inference host; do \
+		$(BIN)/python -m benchmarks.gpu.$$question $(ARGS) || exit 1; done
 
 style: $(STAMP)  ## format, lint, check types
 	$(BIN)/ruff format src tests

@@ -26,11 +26,16 @@ def measure(shapes: Shapes, device: str) -> list[Comparison]:
     stated = f"the maker's peak, {peak / 1e12:.0f} TFLOP/s" if peak else "none: the card is not in the table"
     figures = [
         figure(
-            "matmul", rate / 1e12, "TFLOP/s", "square product in the model's precision",
-            floor=peak / 1e12 if peak else None, floor_is=stated, higher_is_better=True,
+            "matmul",
+            rate / 1e12,
+            "TFLOP/s",
+            "square product in the model's precision",
+            floor=peak / 1e12 if peak else None,
+            floor_is=stated,
+            higher_is_better=True,
         ),
         figure("copy", copied / 1e9, "GB/s", "bytes read and written by a copy on the device", higher_is_better=True),
-    ]  # fmt: skip
+    ]
     for stage in (1, 2):
         samples = stage_samples(shapes, stage)
         flops = useful_flops(shapes, samples, stage)
@@ -41,7 +46,7 @@ def measure(shapes: Shapes, device: str) -> list[Comparison]:
                 "ms",
                 f"{len(samples)} examples, {num_tokens(shapes, samples):,} tokens, {flops / 1e12:.1f} TFLOP at the "
                 "rate of the product above",
-            )  # fmt: skip
+            )
         )
     weights = shapes.layers * (4 * shapes.hidden**2 + 3 * shapes.hidden * shapes.intermediate)
     weights += shapes.hidden * shapes.vocabulary

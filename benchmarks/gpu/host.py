@@ -29,18 +29,24 @@ def measure(shapes: Shapes, device: str) -> list[Comparison]:
     seconds = median(device_seconds(lambda: step(batch), device, shapes.repeats))
     lines = [
         figure(
-            "idle share of the GPU", _idle_share(lambda: step(batch), device), "of the step",
+            "idle share of the GPU",
+            _idle_share(lambda: step(batch), device),
+            "of the step",
             "1 - time in which a kernel runs, of a step of stage 2, packed and checkpointed",
-            floor=0.0, floor_is="the GPU never waits",
+            floor=0.0,
+            floor_is="the GPU never waits",
         ),
         figure(
-            "synchronisations", _synchronisations(lambda: step(batch), device), "a step",
+            "synchronisations",
+            _synchronisations(lambda: step(batch), device),
+            "a step",
             "calls in which the host waits for the GPU, of forward, backward and optimizer",
-            floor=0.0, floor_is="none outside logging",
+            floor=0.0,
+            floor_is="none outside logging",
         ),
         _optimizer(model, seconds, device, shapes.repeats),
         _pictures(len(samples), seconds),
-    ]  # fmt: skip
+    ]
     forget_peak(device)
     return lines
 
@@ -109,9 +115,11 @@ def _pictures(num_pictures: int, step_seconds: float) -> Comparison:
     processor(pictures, return_tensors="pt")
     each = (time.process_time() - started) / len(pictures)
     return figure(
-        "loader", round(num_pictures * each / step_seconds, 3), "workers",
+        "loader",
+        round(num_pictures * each / step_seconds, 3),
+        "workers",
         f"to pad, resize and normalise {num_pictures} decoded pictures a step, {each * 1e3:.1f} ms each",
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

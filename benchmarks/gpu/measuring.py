@@ -103,7 +103,7 @@ def median(values: list[float]) -> float:
 
 
 def matmul_rate(shapes: Shapes, device: str) -> float:
-    """Operations per second of a large product in the model's precision: the ceiling of everything that is a product."""
+    """Operations per second of a large product in the model's precision: the ceiling of all that is a product."""
     size = 8192 if device != "cpu" else 256
     left, right = (torch.randn(size, size, device=device, dtype=shapes.dtype) for _ in range(2))
     return 2 * size**3 / median(device_seconds(lambda: left @ right, device, shapes.repeats))

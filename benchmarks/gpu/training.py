@@ -1,4 +1,4 @@
-"""A training step of both stages at the recipe's lengths: padded as the original, padded, packed; three checkpointings.
+"""A step of both stages at the recipe's lengths: padded as the original, padded, packed; three checkpointings.
 
     python -m benchmarks.gpu.training [--dry]
 

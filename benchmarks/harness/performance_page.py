@@ -17,7 +17,7 @@ from benchmarks.harness.results import ROOT, read_results
 
 PAGE = ROOT / "docs" / "reference" / "performance.md"
 GPU_RESULTS = ROOT / "benchmarks" / "results" / "gpu"
-MEASURED = ROOT / "src" / "transformers_llava" / "training" / "planning" / "measured.json"
+MEASURED = ROOT / "src" / "transformers_llava" / "training" / "planning" / "measured.json"  # travels in the wheel
 TITLES = {
     "packed_training": "Training step: packed against padded",
     "vision_tower": "Vision tower: cut, and without a graph where it is frozen",

@@ -8,6 +8,7 @@ from typing import Any
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.training.components import apply_component_config, component_table, format_table
 from transformers_llava.training.planning.flops import Flops, flops_per_example
+from transformers_llava.training.planning.measured import MeasuredShare, find_share, read_measured
 from transformers_llava.training.planning.memory import Memory, memory_per_gpu
 from transformers_llava.training.planning.shapes import DataShape, plan_data, plan_model
 from transformers_llava.training.recipe import Recipe
@@ -21,7 +22,7 @@ GPUS = {
     "H100 80 GB": (989e12, 80e9),
     "H200 141 GB": (989e12, 141e9),
 }
-ASSUMED_MFU = 0.45  # of the peak, useful work only; nothing was measured on a GPU yet
+ASSUMED_MFU = 0.45  # of the peak, where `measured.json` does not say what a card reached
 _BALANCE = 1.02  # heaviest pack over mean pack, as benchmarks/data_plane.py measures it (1.002) with some room
 _NF4_BITS = 4.127  # a weight with its share of the quantised scales
 _USABLE = 0.94  # of a GPU's memory, before fragments of it make allocation fail
@@ -43,10 +44,20 @@ class Plan:
     flops: Flops
     memory: Memory
 
-    def hours(self, gpu: str, mfu: float = ASSUMED_MFU) -> float:
-        """Wall time of all steps, at useful work per peak."""
-        total = self.flops.computed * self.num_steps * self.global_batch
-        return total / (self.num_gpus * GPUS[gpu][0] * mfu) / 3600
+    @property
+    def stage(self) -> int:
+        """1 where the language model is frozen: its steps do two thirds of the work for each token."""
+        return 1 if self.recipe.components["language_model"].mode == "frozen" else 2
+
+    def hours(self, gpu: str, measured: MeasuredShare | None = None) -> float:
+        """
+        Wall time of all steps: useful work at the share of the peak that was measured; or all work, also what
+        checkpointing repeats, at [`ASSUMED_MFU`].
+        """
+        share = ASSUMED_MFU if measured is None else measured.share_of_peak
+        per_example = self.flops.computed if measured is None else self.flops.useful
+        total = per_example * self.num_steps * self.global_batch
+        return total / (self.num_gpus * GPUS[gpu][0] * share) / 3600
 
 
 def make_plan(recipe: Recipe, *, backend: str, num_gpus: int) -> Plan:
@@ -91,9 +102,10 @@ def make_plan(recipe: Recipe, *, backend: str, num_gpus: int) -> Plan:
     )
 
 
-def format_plan(plan: Plan) -> str:
-    """The page, as text."""
+def format_plan(plan: Plan, shares: list[MeasuredShare] | None = None) -> str:
+    """The page, as text; `shares` are what `make gpu` measured, by default what lies beside this file."""
     args, data = plan.recipe.sft, plan.data
+    measured = {gpu: find_share(read_measured() if shares is None else shares, gpu, plan.stage) for gpu in GPUS}
     table = component_table(plan.model, plan.recipe.components, args.learning_rate, args.weight_decay)
     total = plan.flops.computed * plan.num_steps * plan.global_batch
     lines = [
@@ -117,8 +129,11 @@ def format_plan(plan: Plan) -> str:
         ),
         f"  {'total':<16}{plan.memory.total / 1e9:8.2f}",
         "",
-        f"hours at {ASSUMED_MFU:.0%} of the peak (an assumption: nothing was measured on a GPU yet)",
-        *(f"  {plan.num_gpus} x {gpu:<16}{plan.hours(gpu):8.1f}{_fit(plan, gpu)}" for gpu in GPUS),
+        _hours_title(measured),
+        *(
+            f"  {plan.num_gpus} x {gpu:<16}{plan.hours(gpu, share):8.1f}{_source(share)}{_fit(plan, gpu)}"
+            for gpu, share in measured.items()
+        ),
     ]
     notes = warnings(plan)
     return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
@@ -165,6 +180,18 @@ def dry_run(recipe: Path, flags: list[str], *, backend: str, num_gpus: int) -> s
     values.setdefault("output_dir", "output")
     values.setdefault("train_data", "none")
     return format_plan(make_plan(Recipe.from_dict(values), backend=backend, num_gpus=num_gpus))
+
+
+def _hours_title(measured: dict[str, MeasuredShare | None]) -> str:
+    if not any(measured.values()):
+        return f"hours at {ASSUMED_MFU:.0%} of the peak (an assumption: nothing was measured on a GPU yet)"
+    return f"hours, as measured where a card is named; else at {ASSUMED_MFU:.0%} of the peak, an assumption"
+
+
+def _source(share: MeasuredShare | None) -> str:
+    if share is None:
+        return ""
+    return f"   at {share.share_of_peak:.1%}, measured {share.date} on one {share.gpu}: {share.name!r} in {share.file}"
 
 
 def _fit(plan: Plan, gpu: str) -> str:

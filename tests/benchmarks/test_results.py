@@ -1,0 +1,71 @@
+"""Committed results keep what is promised, and the page of performance says what they say and nothing else."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from benchmarks.harness.command import CPU_RESULTS
+from benchmarks.harness.performance_page import CLAIMS, GPU_RESULTS, PAGE, render_page
+from benchmarks.harness.results import NOT_SLOWER, read_results
+from benchmarks.harness.run import QUESTIONS
+
+
+LINES = read_results(CPU_RESULTS)
+FIELDS = {"name", "ours", "other", "ratio", "unit", "other_is", "checked", "floor_is", "spread", "machine", "versions"}
+FIELDS |= {"commit", "date", "command", "repeats", "threads", "clock"}
+
+
+def by_name(name: str) -> dict:
+    return next(line for line in LINES if line["name"] == name)
+
+
+def test_every_question_has_results_with_all_that_is_needed_to_judge_them() -> None:
+    assert {line["command"].rpartition(".")[2] for line in LINES} == set(QUESTIONS)
+    assert len({line["name"] for line in LINES}) == len(LINES)
+    for line in LINES:
+        assert set(line) >= FIELDS, line["name"]
+        assert line["checked"], line["name"]
+        assert not re.search(r"host|\.local|/home", line["machine"])
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line["name"])
+def test_what_is_promised_is_kept(line: dict) -> None:
+    assert line["ratio"] >= line["at_least"], f"run it again on an idle machine: {line['command']}"
+
+
+def test_the_promises_of_the_project() -> None:
+    assert by_name("training step, random order")["ratio"] >= 1.5
+    assert by_name("CLIP cut at layer -2")["checked"] == "features equal bit for bit"
+    assert by_name("CLIP cut at layer -2")["ratio"] > 1
+    reuse = by_name("4 questions, reuse")
+    assert reuse["ratio"] >= 2
+    assert reuse["checked"] == "the same tokens"
+    # What is less than "not slower" is measured against a side that does less: it converts nothing.
+    lower = {line["name"] for line in LINES if line["at_least"] < NOT_SLOWER}
+    assert lower <= {"load, original layout on the fly", "conversion"}
+
+
+def test_page_and_results_agree() -> None:
+    """After `make bench`, or an edit of the page: `python -m benchmarks.harness.performance_page`."""
+    assert PAGE.read_text(encoding="utf-8") == render_page()
+
+
+def test_figures_on_the_page_are_those_of_the_file() -> None:
+    """Read from the page's text, not rendered: the two could not drift apart together."""
+    page = PAGE.read_text(encoding="utf-8")
+    for line in LINES:
+        row = next(row for row in page.splitlines() if row.startswith(f"| **{line['name']}**"))
+        assert f"**{line['ratio']:.2f}**" in row
+        assert line["checked"] in row
+
+
+def test_a_claim_without_a_gpu_result_is_not_yet_shown() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for claim, question in CLAIMS:
+        row = next(row for row in page.splitlines() if claim in row)
+        assert ("not yet: no GPU was at hand" in row) == (not (GPU_RESULTS / f"{question}.json").is_file())
+
+
+def test_results_are_lists_of_lines() -> None:
+    assert isinstance(json.loads(Path(CPU_RESULTS).read_text(encoding="utf-8")), list)

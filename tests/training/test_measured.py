@@ -1,0 +1,49 @@
+"""The planner counts on what was measured where it was, and says so; elsewhere it assumes, and says that."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from transformers_llava.cli.packaged import recipe_path
+from transformers_llava.training.planning.measured import MeasuredShare, find_share, read_measured
+from transformers_llava.training.planning.report import ASSUMED_MFU, GPUS, Plan, format_plan, make_plan
+from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
+
+
+SHARE = MeasuredShare("NVIDIA H200", 2, 0.5, "packed", "2026-12-01", "python -m benchmarks.gpu.training", "a/b.json")
+
+
+def plan_of(recipe: str):
+    values = apply_flags(read_recipe(recipe_path(recipe)), [])
+    values |= {"bf16": False, "fp16": False, "use_cpu": True, "output_dir": "output"}
+    return make_plan(Recipe.from_dict(values), backend="fsdp2", num_gpus=8)
+
+
+def test_without_a_measurement_the_page_says_that_it_assumes() -> None:
+    page = format_plan(plan_of("llava-v1.5/7b/2_instruct"), [])
+    assert f"hours at {ASSUMED_MFU:.0%} of the peak (an assumption: nothing was measured on a GPU yet)" in page
+    assert "measured 20" not in page
+
+
+def test_a_measured_share_is_used_for_its_card_and_stage_and_named() -> None:
+    plan = plan_of("llava-v1.5/7b/2_instruct")
+    useful = plan.flops.useful * plan.num_steps * plan.global_batch
+    assert plan.hours("H200 141 GB", SHARE) == useful / (8 * GPUS["H200 141 GB"][0] * 0.5) / 3600
+    page = format_plan(plan, [SHARE])
+    line = next(line for line in page.splitlines() if "H200" in line)
+    assert "at 50.0%, measured 2026-12-01 on one NVIDIA H200: 'packed' in a/b.json" in line
+    assert "measured 2026" not in next(line for line in page.splitlines() if "A100 80 GB" in line and " x " in line)
+
+
+def test_stages_and_cards_are_not_mixed_up() -> None:
+    assert plan_of("llava-v1.5/7b/1_align").stage == 1
+    assert find_share([SHARE], "H200 141 GB", 1) is None
+    assert find_share([SHARE], "H100 80 GB", 2) is None
+    assert find_share([SHARE], "H200 141 GB", 2) == SHARE
+
+
+def test_the_file_is_read_as_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "measured.json"
+    assert read_measured(file) == []
+    file.write_text(json.dumps([asdict(SHARE)]))
+    assert read_measured(file) == [SHARE]
