@@ -119,10 +119,14 @@ class LoopbackHub:
     def change_faults(self, plan: FaultPlan) -> None:
         self._control("faults", json.dumps(plan.__dict__).encode())
 
+    def num_stalled(self) -> int:
+        """How many requests stand still."""
+        return self._control("stalled")
+
     def wait_for_stall(self, timeout: float = 60) -> None:
         """Returns when a request stands still. Raises `TimeoutError`."""
         deadline = time.monotonic() + timeout
-        while not self._control("stalled"):
+        while not self.num_stalled():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no request stands still after {timeout} s; answered were {self.requests()}")
             time.sleep(0.01)
