@@ -93,7 +93,7 @@ def _loads(folder: Path, repeats: int) -> list[Comparison]:
     same = "all tensors equal bit for bit"
     return [
         compared(
-            take_turns(native, builtin, repeats=repeats),
+            take_turns(native, builtin, repeats=5 * repeats),
             name="load, our layout",
             unit="s",
             ours_is="AutoModelForImageTextToText on our layout",
@@ -102,7 +102,7 @@ def _loads(folder: Path, repeats: int) -> list[Comparison]:
             **floor,
         ),
         compared(
-            take_turns(original, builtin, repeats=repeats),
+            take_turns(original, builtin, repeats=5 * repeats),
             name="load, original layout on the fly",
             unit="s",
             ours_is="our class on the original 2023 layout, renamed while it is read",

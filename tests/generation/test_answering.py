@@ -1,5 +1,6 @@
 """Many questions about one picture: the same tokens as `generate` on each whole prompt, the picture seen once."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 
 import tiny
+from builtin_folders import write_builtin
 from transformers_llava.generation.answering import PictureAnswerer
 
 
@@ -45,9 +47,7 @@ def model_and_processor(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, None])
-def test_answers_are_those_of_whole_prompts(
-    model_and_processor: tuple[Any, Any], batch_size: int | None
-) -> None:
+def test_answers_are_those_of_whole_prompts(model_and_processor: tuple[Any, Any], batch_size: int | None) -> None:
     model, processor = model_and_processor
     images = [tiny.make_image()]
     answerer = PictureAnswerer(model, processor, images)
@@ -98,6 +98,17 @@ def test_several_pictures_and_a_decoder_with_a_sliding_window(batch_size: int | 
     images = [tiny.make_image(seed=1), tiny.make_image(30, 50, seed=2)]
     found = PictureAnswerer(model, processor, images).generate_many(QUESTIONS, batch_size=batch_size, max_new_tokens=8)
     expected = [generate_whole(model, processor, images, question, max_new_tokens=8) for question in QUESTIONS]
+    assert [ids.tolist() for ids in found] == expected
+
+
+@pytest.mark.parametrize("kind", ["llava", "llava_next"])
+def test_it_serves_the_built_in_models_too(kind: str, tmp_path: Path) -> None:
+    model, processor = write_builtin(tmp_path / kind, kind)
+    model, processor.chat_template = model.double(), tiny.TEMPLATE
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 3
+    images = [tiny.make_image()]
+    found = PictureAnswerer(model, processor, images).generate_many(QUESTIONS, max_new_tokens=6)
+    expected = [generate_whole(model, processor, images, question, max_new_tokens=6) for question in QUESTIONS]
     assert [ids.tolist() for ids in found] == expected
 
 
