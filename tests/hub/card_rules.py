@@ -1,6 +1,14 @@
-"""A README to the errors and warnings of the Hub's `validate-yaml`, as far as they are known from outside."""
+"""
+A README to the errors and warnings of the Hub's `validate-yaml`.
 
+The rules are those of `transformers_llava.hub.card_validation`, by which we check a card before it is sent. They are
+read from their file: to import the package would load torch into every server.
+"""
+
+import importlib.util
 import re
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -8,12 +16,7 @@ import yaml
 
 # The rule of huggingface_hub.repocard: the block between the first two lines of three dashes.
 _FRONT_MATTER = re.compile(r"^(\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(\r\n|\n|$))")
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/\w[\w.\-]*)?")
-_LICENCES = {
-    *("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "gemma"),
-    *("llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "openmdw-1.1", "other", "unknown"),
-}
-_MISSING = "empty or missing yaml metadata in repo card"
+_RULES = Path(__file__).resolve().parents[2] / "src" / "transformers_llava" / "hub" / "card_validation.py"
 
 
 def front_matter(content: str) -> dict[str, Any]:
@@ -28,28 +31,16 @@ def front_matter(content: str) -> dict[str, Any]:
 
 def validate(content: str, repo_type: str) -> tuple[list[str], list[str]]:
     """Errors, which refuse a commit, and warnings."""
-    match = _FRONT_MATTER.search(content)
-    if not match:
-        return [], [_MISSING]
-    try:
-        facts = yaml.safe_load(match[2])
-    except yaml.YAMLError as error:
-        return [f"invalid yaml: {str(error).splitlines()[0]}"], []
-    if facts is None:
-        return [], [_MISSING]
-    if not isinstance(facts, dict):
-        return ['"value" must be of type object'], []
-    errors = [
-        f'"license" must be one of {sorted(_LICENCES)}; it is {licence!r}'
-        for licence in _as_list(facts.get("license"))
-        if licence not in _LICENCES
-    ]
-    for key in ("base_model", "datasets", "new_version"):
-        for value in _as_list(facts.get(key)):
-            if not isinstance(value, str) or not _REPO_ID.fullmatch(value) or ".." in value or "--" in value:
-                errors.append(f'"{key}" with value "{value}" is not valid: it is no id of a repository')
-    return errors, []
+    return _rules.validate_card(content, repo_type)
 
 
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("card_validation", _RULES)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_rules = _load()

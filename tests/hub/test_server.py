@@ -60,6 +60,10 @@ with torch.no_grad():
 """
 
 
+# For claims about what no large file takes part in.
+one_transport = pytest.mark.parametrize("hub", ["lfs"], indirect=True)
+
+
 @pytest.fixture(scope="module", params=["lfs", "xet"])
 def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
     if missing := what_is_missing(request.param):
@@ -149,6 +153,7 @@ answer(head=second.oid, late=late)
     assert hub.repo(repo_id).read("a.txt") == b"2"
 
 
+@one_transport
 def test_of_eight_writers_on_the_same_parent_one_wins(hub: LoopbackHub, repo_id: str) -> None:
     source = """
 from concurrent.futures import ThreadPoolExecutor
@@ -164,6 +169,7 @@ with ThreadPoolExecutor(8) as pool:
     assert len(hub.repo(repo_id).commits()) == 2
 
 
+@one_transport
 def test_what_is_not_there_or_not_allowed_is_told_apart(hub: LoopbackHub, repo_id: str) -> None:
     source = """
 api.create_repo(repo, private=True)
@@ -199,6 +205,7 @@ answer(
     }
 
 
+@one_transport
 def test_a_bad_card_never_lands(hub: LoopbackHub, repo_id: str) -> None:
     source = """
 api.create_repo(repo)
@@ -250,6 +257,7 @@ answer(there=there, before=before, draft=draft, again=again, status=found.status
     assert set(repo.files()) == {".gitattributes", "model.safetensors", "notes.txt", "other.txt"}
 
 
+@one_transport
 def test_requests_that_change_the_same_lines_conflict(hub: LoopbackHub, repo_id: str) -> None:
     source = """
 api.create_repo(repo)
@@ -263,6 +271,7 @@ answer(merge=refusal(api.merge_pull_request, repo, number))
     assert hub.repo(repo_id).read("a.txt") == b"2"
 
 
+@one_transport
 def test_files_folders_branches_and_repositories_are_removed(hub: LoopbackHub, repo_id: str) -> None:
     source = """
 api.create_repo(repo)
@@ -313,6 +322,7 @@ def test_a_large_file_is_a_redirect_to_another_host_which_gives_parts(hub: Loopb
         get(storage, Range="bytes=99999999-")
 
 
+@one_transport
 def test_long_listings_come_in_pages(hub: LoopbackHub, repo_id: str) -> None:
     ask(hub, PUBLISH, repo_id, CARD)
     address, paths = f"{hub.endpoint}/api/models/{repo_id}/tree/main?recursive=true&limit=2", []
@@ -324,6 +334,7 @@ def test_long_listings_come_in_pages(hub: LoopbackHub, repo_id: str) -> None:
     assert (paths, address) == ([".gitattributes", "README.md", "a", "a/b.txt", "model.safetensors"], "")
 
 
+@one_transport
 def test_git_clones_the_same_history(hub: LoopbackHub, repo_id: str, tmp_path: Path) -> None:
     oid = ask(hub, PUBLISH, repo_id, CARD)["oid"]
     environment = hub.environment() | {"GIT_LFS_SKIP_SMUDGE": "1", "PATH": str(Path(shutil.which("git") or "").parent)}
