@@ -1,4 +1,4 @@
-"""The demo's outputs from a small report: JSON fields, a page that needs nothing else, a card with valid metadata."""
+"""The demo's outputs from a small report: JSON fields, a page that needs nothing else, the facts of a card."""
 
 import json
 import re
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
 
 from tiny import make_image
-from transformers_llava.demo.card import render_card
+from transformers_llava.demo.card import card_facts, results
 from transformers_llava.demo.loss_curve import draw_loss_curve
 from transformers_llava.demo.memory import PeakMemory
 from transformers_llava.demo.report import DemoReport, Sample, SourceAccuracy, write_report
+from transformers_llava.hub.card_facts import read_card_facts
+from transformers_llava.hub.evaluation_results import read_results, results_table
 
 
 def make_run(stage: str) -> dict:
@@ -35,7 +36,7 @@ def make_run(stage: str) -> dict:
         "progress": {"global_step": 20, "seconds": 3.21, "num_tokens": 5000, "peak_memory_gb": 0.5},
         "loss_history": [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 0.5}, {"step": 20, "train_loss": 1.5}],
         "weights_sha256": "12" * 32,
-        "versions": {"torch": "2.13.0"},
+        "versions": {"torch": "2.13.0", "transformers-llava": "0.1"},
     }
 
 
@@ -101,14 +102,18 @@ def test_the_page_is_one_file_and_escapes_what_it_shows(report: DemoReport, tmp_
     assert "(truth: two)" not in page  # "Two." is right
 
 
-def test_the_card_has_mixture_hyperparameters_and_valid_metadata(report: DemoReport) -> None:
-    card = ModelCard(render_card(report))
-    assert card.data.to_dict()["pipeline_tag"] == "image-text-to-text"
-    assert yaml.safe_load(card.content.split("---")[1])["license"] == "apache-2.0"
-    assert "| scenes | 10 | 100.0% | 10 | unknown |" in card.text
-    assert "| `learning_rate` | 0.001 | 0.001 |" in card.text
-    assert "| digits | 95.0% | 10.0% | 360 |" in card.text
-    assert "sees pictures at 32 pixels a side" in card.text
+def test_what_only_the_demo_knows_goes_into_its_card(report: DemoReport, tmp_path: Path) -> None:
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card_facts(report)))
+    facts = read_card_facts(tmp_path / "card.yaml")
+    assert "sees pictures at 32 pixels a side" in str(facts.limitations)
+    assert facts.licences["vision_tower"]["licence"] == "Apache-2.0"
+    (tmp_path / "evaluation.json").write_text(json.dumps({"tasks": results(report)}))
+    measured = read_results(tmp_path, facts)
+    assert [(one["task"], one["value"], one["num_examples"]) for one in measured][1:3] == [
+        ("scenes, without pictures, a control", 0.41, 500),
+        ("digits, with pictures", 0.95, 360),
+    ]
+    assert "| digits, with pictures | exact match | 0.95 | 360 |" in results_table(measured)
 
 
 def test_a_loss_curve_falls_from_left_to_right() -> None:

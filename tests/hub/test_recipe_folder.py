@@ -49,6 +49,12 @@ def test_what_is_not_in_the_publication_is_said_at_the_top_of_the_mixture(checkp
     assert "#   data/toys/train.json" in text
 
 
+def test_a_source_without_pictures_needs_no_place_for_them(checkpoint: Path) -> None:
+    held = {"data/toys/train.json", "."}
+    text = recipe_texts(read_run(checkpoint), held.__contains__)["1_align.mixture.yaml"]
+    assert "image_root" not in yaml.safe_load(text)["sources"][0]
+
+
 def test_own_parts_give_the_same_bytes_twice(checkpoint: Path, tmp_path: Path) -> None:
     run = read_run(checkpoint)
     first, second = tmp_path / "a", tmp_path / "b"

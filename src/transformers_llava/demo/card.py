@@ -1,121 +1,75 @@
-"""A demo report to the model card (README.md) of its checkpoint: what it is, what it learnt from, how, how well."""
+"""A demo report to the card of its checkpoint: what only its maker knows, its results, and the rendered README."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from transformers_llava.hub.card_facts import read_card_facts
+from transformers_llava.hub.cards import render_card
+from transformers_llava.hub.evaluation_results import EVALUATION_NAME
+from transformers_llava.hub.licences import compose_licences
+from transformers_llava.hub.stages import read_run
+from transformers_llava.hub.staging import FACTS_NAME
+
 
 if TYPE_CHECKING:
     from transformers_llava.demo.report import DemoReport
 
-METADATA = {
-    "library_name": "transformers",
-    "pipeline_tag": "image-text-to-text",
-    "license": "apache-2.0",
-    "language": "en",
-    "tags": ["llava", "transformers-llava", "open_llava"],
-}
-HYPERPARAMETERS = (
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "optim",
-    "max_length",
-    "chat_template",
-    "packed",
-    "seed",
-)
+REPO_ID = "tiny-llava"  # until somebody publishes it under a name of their own
 
 
 def write_card(report: "DemoReport", folder: Path) -> Path:
-    """Writes `README.md` into the checkpoint's folder and returns its path."""
+    """Writes `card.yaml`, `evaluation.json` and `README.md` beside the weights: ready for `llava publish`."""
+    (folder / FACTS_NAME).write_text(yaml.safe_dump(card_facts(report), sort_keys=False, width=110), encoding="utf-8")
+    text = json.dumps({"tasks": results(report)}, indent=2) + "\n"
+    (folder / EVALUATION_NAME).write_text(text, encoding="utf-8")
+    facts = read_card_facts(folder / FACTS_NAME)
+    statement = compose_licences(read_run(folder), None, facts)
     path = folder / "README.md"
-    path.write_text(render_card(report), encoding="utf-8")
+    path.write_text(render_card(folder, REPO_ID, facts, statement), encoding="utf-8")
     return path
 
 
-def render_card(report: "DemoReport") -> str:
-    """The card as Markdown with Hub metadata; every figure in it comes from the report."""
-    sections = [
-        f"---\n{yaml.safe_dump(METADATA, sort_keys=False)}---",
-        "# A tiny LLaVA",
-        "Made by `llava demo` of transformers-llava: a small CLIP vision tower, a two-layer projector and a small "
-        "Llama-style language model, trained in the two stages of LLaVA on rendered scenes and handwritten digits. It "
-        "shows that the recipe works; it knows nothing beyond shapes, colours, counts, positions and digits.",
-        "## Use\n\n" + _usage(),
-        "## Held-out accuracy\n\n" + _accuracy(report),
-        "## Data mixture\n\n" + "\n\n".join(_mixture(name, run) for name, run in report.runs.items()),
-        "## Training\n\n" + _hyperparameters(report),
-        "### What was trained\n\n" + "\n\n".join(_components(name, run) for name, run in report.runs.items()),
-        "## Reproduce\n\n"
-        f"`llava demo --seed {report.seed}` gives the same weights on the same kind of machine and versions "
-        f"(`run.json`). Weights sha256: `{report.weights_sha256}`.",
-        "## Limitations\n\nThe vision tower sees pictures at "
-        f"{report.parts['vision_tower']['settings']['image_size']} pixels a side, and the language model has read "
-        "nothing but captions and questions of this kind. It is a demonstration, not a model to use.",
-    ]
-    return "\n\n".join(sections) + "\n"
+def card_facts(report: "DemoReport") -> dict[str, Any]:
+    """The facts that a person would state in `card.yaml`."""
+    pixels = report.parts["vision_tower"]["settings"]["image_size"]
+    made_here = {"licence": "Apache-2.0", "evidence": "https://www.apache.org/licenses/LICENSE-2.0"}
+    return {
+        "title": "A tiny LLaVA",
+        "summary": "Made by `llava demo` of transformers-llava: a small CLIP vision tower, a two-layer projector "
+        "and a small Llama-style language model, trained in the two stages of LLaVA on drawn scenes and handwritten digits. "
+        f"Seed {report.seed}.",
+        "intended_use": "To show that the recipe works, and to try tools on something small.",
+        "limitations": f"It sees pictures at {pixels} pixels a side, and its language model has read nothing but "
+        "captions and questions of this kind: shapes, colours, counts, positions, digits. It is no model to use.",
+        "prompt": "Which digit is written here?",
+        "licences": {"language_model": made_here, "vision_tower": made_here},
+    }
 
 
-def _usage() -> str:
-    return (
-        "```python\n"
-        "import transformers_llava  # registers the model with transformers\n"
-        "from transformers import pipeline\n\n"
-        'answerer = pipeline("image-text-to-text", model="checkpoint")\n'
-        'picture = {"type": "image", "path": "picture.png"}\n'
-        'question = {"type": "text", "text": "Which digit is written here?"}\n'
-        'answerer(text=[{"role": "user", "content": [picture, question]}], return_full_text=False)\n'
-        "```"
-    )
+def results(report: "DemoReport") -> list[dict[str, Any]]:
+    """Held-out accuracies with their protocol, and the control without pictures."""
+    tasks = []
+    for source in report.sources:
+        for accuracy, how in (
+            (source.accuracy, "with pictures"),
+            (source.blind_accuracy, "without pictures, a control"),
+        ):
+            tasks.append(
+                {
+                    "task": f"{source.name}, {how}",
+                    "metric": "exact match",
+                    "value": round(accuracy, 4),
+                    "num_examples": source.num_examples,
+                    "protocol": "held out, greedy answers, exact but for case and a final full stop",
+                    "harness": "transformers-llava",
+                    "harness_version": report.runs["instruct"]["versions"]["transformers-llava"],
+                    "dataset": f"demo/{source.name}",
+                }
+            )
+    return tasks
 
 
-def _accuracy(report: "DemoReport") -> str:
-    rows = [
-        [source.name, f"{source.accuracy:.1%}", f"{source.blind_accuracy:.1%}", f"{source.num_examples:,}"]
-        for source in report.sources
-    ]
-    table = _table(["test set", "with pictures", "without pictures (control)", "questions"], rows)
-    return f"{table}\n\nGreedy answers, exact match but for case and a final full stop."
-
-
-def _mixture(stage: str, run: dict[str, Any]) -> str:
-    rows = [
-        [
-            s["name"],
-            f"{s['num_used']:,}",
-            f"{s['proportion']:.1%}",
-            f"{s['num_images']:,}",
-            s["licence"] or "unknown",
-        ]
-        for s in run["data"]["sources"]
-    ]
-    table = _table(["source", "examples", "proportion", "pictures", "licence"], rows)
-    return f"Stage `{stage}`, {run['data']['num_used']:,} examples, digest `{run['data']['digest']}`:\n\n{table}"
-
-
-def _hyperparameters(report: "DemoReport") -> str:
-    settings = {name: run["configuration"] for name, run in report.runs.items()}
-    rows = [[f"`{name}`", *(f"{values.get(name)}" for values in settings.values())] for name in HYPERPARAMETERS]
-    return _table(["", *settings], rows)
-
-
-def _components(stage: str, run: dict[str, Any]) -> str:
-    rows = [
-        [row["component"], row["mode"], f"{row['parameters']:,}", f"{row['trainable']:,}"] for row in run["components"]
-    ]
-    return f"Stage `{stage}`:\n\n" + _table(["component", "mode", "parameters", "trainable"], rows)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-__all__ = ["render_card", "write_card"]
+__all__ = ["REPO_ID", "card_facts", "results", "write_card"]

@@ -60,7 +60,9 @@ class PublicationPlan:
             )
         lines += [f"  drop  {'':14}  {'':12}  {name}" for name in self.deleted]
         lines += [f"  stays here: {name} ({reason})" for name, reason in self.publication.left_out.items()]
-        if self.card_diff:
+        if self.remote.head is None:
+            lines += ["", f"card: new, {len((self.publication.folder / 'README.md').read_text().splitlines())} lines"]
+        elif self.card_diff:
             lines += ["", "card:", self.card_diff.rstrip()]
         lines += ["", *self.publication.notes]
         if manifest.incomplete:

@@ -149,6 +149,8 @@ def _mixture(stage: Stage, is_held: Callable[[str], bool]) -> str:
                 source[name] = f"{DATA_FOLDER}/{source[name]}"
         if is_held(archive):
             source["image_root"] = archive
+        elif "://" not in source["path"] and is_held(source["path"]) and not is_held(source.get("image_root") or "."):
+            del source["image_root"]  # a source without a picture
     missing = [
         source["path"] for source in mixture["sources"] if "://" not in source["path"] and not is_held(source["path"])
     ]
