@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks.data_plane import TARGETS
 from benchmarks.harness.command import CPU_RESULTS
-from benchmarks.harness.performance_page import CLAIMS, GPU_RESULTS, PAGE, render_page
-from benchmarks.harness.results import NOT_SLOWER, read_results
+from benchmarks.harness.performance_page import CLAIMS, DATA_TARGETS, GPU_RESULTS, PAGE, render_page
+from benchmarks.harness.results import NOT_SLOWER, ROOT, read_results
 from benchmarks.harness.run import QUESTIONS
 
 
@@ -55,9 +56,10 @@ def test_figures_on_the_page_are_those_of_the_file() -> None:
     """Read from the page's text, not rendered: the two could not drift apart together."""
     page = PAGE.read_text(encoding="utf-8")
     for line in LINES:
-        row = next(row for row in page.splitlines() if row.startswith(f"| **{line['name']}**"))
+        row = next(row for row in page.splitlines() if row.startswith(f"| {line['name']} |"))
         assert f"**{line['ratio']:.2f}**" in row
-        assert line["checked"] in row
+        explanation = next(row for row in page.splitlines() if row.startswith(f"- *{line['name']}*"))
+        assert line["checked"] in explanation
 
 
 def test_a_claim_without_a_gpu_result_is_not_yet_shown() -> None:
@@ -65,6 +67,25 @@ def test_a_claim_without_a_gpu_result_is_not_yet_shown() -> None:
     for claim, question in CLAIMS:
         row = next(row for row in page.splitlines() if claim in row)
         assert ("not yet: no GPU was at hand" in row) == (not (GPU_RESULTS / f"{question}.json").is_file())
+
+
+def test_older_results_are_on_the_page_and_keep_their_promises() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    data = json.loads(CPU_RESULTS.with_name("data_plane.json").read_text(encoding="utf-8"))
+    assert DATA_TARGETS == TARGETS
+    assert all(data[name] <= target for name, target in TARGETS.items())
+    assert f"| {data['warm_seconds']:.1f} s |" in page
+    collating = json.loads(CPU_RESULTS.with_name("collating.json").read_text(encoding="utf-8"))
+    assert f"**{collating['ratio_per_sample']:.2f}**" in page
+
+
+def test_kills_in_the_guide_are_those_of_the_soak() -> None:
+    guide = (ROOT / "docs" / "guides" / "train.md").read_text(encoding="utf-8")
+    soak = json.loads(CPU_RESULTS.with_name("soak.json").read_text(encoding="utf-8"))
+    assert soak["identical"]
+    counts = [len(runs["kills"]) for runs in soak.values() if isinstance(runs, dict) and "kills" in runs]
+    assert counts == [20, 5]
+    assert "twenty kills of one process and five of two" in guide
 
 
 def test_results_are_lists_of_lines() -> None:
