@@ -16,7 +16,7 @@ from transformers.utils import can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 
 from .configuration_open_llava import OpenLlavaConfig
-from .head_open_llava import balance_experts, project_hidden_states
+from .head_open_llava import balance_experts, project_hidden_states, read_setting
 from .layouts_open_llava import ImageSizes, batch_layouts
 from .loading_open_llava import complete_state_dict, refused_pickle
 from .loss_open_llava import supervised_loss
@@ -235,7 +235,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 self.language_model, inputs_embeds, attention_mask, position_ids, past_key_values
             )
             use_cache = False
-        if getattr(self.config.text_config, "output_router_logits", False):
+        if read_setting(self.config.text_config, "output_router_logits"):
             kwargs.setdefault("output_router_logits", True)
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
