@@ -112,7 +112,9 @@ def state(hub: LoopbackHub, repo_id: str) -> tuple[list[str], list[str]]:
     repo = hub.repo(repo_id)
     if not repo.exists():
         return [], []
-    return [commit.title for commit in repo.commits()], sorted(name.removeprefix("refs/tags/") for name in repo.refs("refs/tags/"))
+    return [commit.title for commit in repo.commits()], sorted(
+        name.removeprefix("refs/tags/") for name in repo.refs("refs/tags/")
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,9 @@ class CardFacts:
         licences (`dict`): Component or source name -> {licence, evidence}: for parts that state none themselves.
         citations (`list[str]`): BibTeX.
         notes (`list[str]`): What else a reader must know, such as that the weights are not ours.
+        usage (`str`, *optional*): In place of the usual lines, for what is no whole model.
+        recipes (`list[str]`): Packaged recipes that say how a model was trained of which there is no run record.
+        layout (`str`): Of such a model.
     """
 
     title: str | None = None
@@ -46,6 +49,9 @@ class CardFacts:
     licences: dict[str, dict[str, str]] = field(default_factory=dict)
     citations: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    usage: str | None = None
+    recipes: list[str] = field(default_factory=list)
+    layout: str = "builtin"
 
 
 def read_card_facts(path: str | Path) -> CardFacts:
@@ -62,7 +68,7 @@ def read_card_facts(path: str | Path) -> CardFacts:
     if not isinstance(values, dict) or set(values) - set(known):
         unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else values
         raise CardFactsError(f"{path.name!r} has {unknown!r}. Known are {', '.join(known)}.")
-    for name in ("language", "tags", "evaluation", "citations", "notes"):
+    for name in ("language", "tags", "evaluation", "citations", "notes", "recipes"):
         if name in values and not isinstance(values[name], list):
             raise CardFactsError(f"{path.name!r}: `{name}` takes a list, and has {values[name]!r}.")
     return CardFacts(**values)

@@ -32,8 +32,10 @@ def summary_part(facts: CardFacts, stages: list[Stage]) -> str:
     return "\n\n".join(text)
 
 
-def usage_part(repo_id: str, layout: str, prompt: str) -> str:
+def usage_part(repo_id: str, layout: str, facts: CardFacts) -> str:
     """Code that runs as it stands, but for the picture."""
+    if facts.usage is not None:
+        return f"## Use\n\n{facts.usage.strip()}"
     registers = (
         "import transformers_llava  # registers the model with transformers\n" if layout == "open_llava" else ""
     )
@@ -41,7 +43,7 @@ def usage_part(repo_id: str, layout: str, prompt: str) -> str:
         "## Use\n\n```python\n"
         f"{registers}from transformers import pipeline\n\n"
         f'answerer = pipeline("image-text-to-text", model="{repo_id}")\n'
-        f'question = [{{"type": "image", "path": "picture.png"}}, {{"type": "text", "text": "{prompt}"}}]\n'
+        f'question = [{{"type": "image", "path": "picture.png"}}, {{"type": "text", "text": "{facts.prompt}"}}]\n'
         'answer = answerer(text=[{"role": "user", "content": question}], return_full_text=False)\n'
         'print(answer[0]["generated_text"])\n```'
     )
@@ -71,6 +73,43 @@ def architecture_part(config: dict[str, Any], stages: list[Stage]) -> str:
     return "## Architecture\n\n" + "\n\n".join(tables)
 
 
+def bases_part(stages: list[Stage]) -> str:
+    """Base models of a model of which there is no record: names, without commits."""
+    rows = [
+        [base["role"].replace("_", " "), base["name"], "not recorded"]
+        for stage in stages
+        for base in stage.run["base_models"]
+        if not _is_own_output(stage, base)
+    ]
+    modes = [[f"`{stage.name}`", *(_mode(stage.configuration.get(name)) for name in _COMPONENTS)] for stage in stages]
+    settings = stages[0].configuration
+    facts = ", ".join(
+        f"{name} `{settings[name]}`" for name in ("projector_type", "vision_feature_layer") if name in settings
+    )
+    tables = [_table(["component", "base", "revision"], rows), facts + "." if facts else ""]
+    return "## Architecture\n\n" + "\n\n".join([*filter(None, tables), _table(["stage", *_COMPONENTS], modes)])
+
+
+def recipes_part(stages: list[Stage], facts: CardFacts) -> str:
+    """Hyper-parameters and commands of packaged recipes, and what is said of hardware and time."""
+    commands = "\n".join(f"llava train --config {stage.run['recipe']['name']}" for stage in stages)
+    text = [
+        "## Training",
+        _hyperparameters(stages),
+        "As packaged recipes of transformers-llava:",
+        f"```bash\n{commands}\n```",
+    ]
+    said = [words for words in (facts.hardware, facts.time) if words]
+    return "\n\n".join([*text, ", ".join(said) + "." if said else ""]).strip()
+
+
+_COMPONENTS = ("vision_tower", "multi_modal_projector", "language_model")
+
+
+def _mode(setting: Any) -> str:
+    return (setting or {}).get("mode", "frozen") if isinstance(setting, dict | None) else str(setting)
+
+
 def data_part(stages: list[Stage]) -> str:
     """The mixture of every stage: counts, proportions, licences, digests."""
     return "## Training data\n\n" + "\n\n".join(_mixture(stage) for stage in stages)
@@ -90,7 +129,7 @@ def _mixture(stage: Stage) -> str:
                 f"{source['num_used']:,}",
                 f"{source['proportion']:.1%}",
                 f"{tokens:.1%}" if tokens is not None else "not counted",
-                f"{source['num_images']:,}",
+                "not counted" if source["num_images"] is None else f"{source['num_images']:,}",
                 declared.get("licence") or "unknown",
                 declared.get("provenance") or "unknown",
                 f"`{_short(source['digest'])}`",
@@ -99,7 +138,8 @@ def _mixture(stage: Stage) -> str:
     header = ["source", "examples", "of examples", "of tokens", "pictures", "licence", "answers by", "content"]
     text = f"Stage `{stage.name}`"
     if "num_used" in data:
-        text += f", {data['num_used']:,} examples, {data.get('num_dropped', 0):,} records left out"
+        text += f", {data['num_used']:,} examples"
+        text += f", {data['num_dropped']:,} records left out" if "num_dropped" in data else ", as published"
     tables = [f"{text}:", _table(header, rows)]
     for name, source in stated.items():
         if source.get("parts"):
@@ -118,17 +158,10 @@ def _parts(source: dict[str, Any]) -> Iterator[list[str]]:
 
 def training_part(stages: list[Stage], facts: CardFacts, *, has_curve: bool) -> str:
     """Hyper-parameters side by side, commands, hardware and time, losses."""
-    header = ["", *(f"`{stage.name}`" for stage in stages)]
-    rows = [
-        [f"`{name}`", *(_value(stage.configuration.get(name)) for stage in stages)]
-        for name in HYPERPARAMETERS
-        if any(stage.configuration.get(name) is not None for stage in stages)
-    ]
-    rows.append(["examples per optimizer step", *(str(_global_batch(stage)) for stage in stages)])
     commands = "\n".join("llava " + " ".join(training_arguments(stage)) for stage in stages)
     text = [
         "## Training",
-        _table(header, rows),
+        _hyperparameters(stages),
         f"Every setting in force is in `{RECIPE_FOLDER}/`; from inside that folder:",
         f"```bash\n{commands}\n```",
         *(_run(stage, facts) for stage in stages),
@@ -136,6 +169,16 @@ def training_part(stages: list[Stage], facts: CardFacts, *, has_curve: bool) -> 
     if has_curve:
         text.append(f"![Loss of every stage, by step]({CURVES_NAME})")
     return "\n\n".join(text)
+
+
+def _hyperparameters(stages: list[Stage]) -> str:
+    rows = [
+        [f"`{name}`", *(_value(stage.configuration.get(name)) for stage in stages)]
+        for name in HYPERPARAMETERS
+        if any(stage.configuration.get(name) is not None for stage in stages)
+    ]
+    rows.append(["examples per optimizer step", *(str(_global_batch(stage)) for stage in stages)])
+    return _table(["", *(f"`{stage.name}`" for stage in stages)], rows)
 
 
 def _run(stage: Stage, facts: CardFacts) -> str:
@@ -182,7 +225,8 @@ def citation_part(facts: CardFacts) -> str:
 
 _PAPERS = (
     "@inproceedings{liu2023llava,\n  title={Visual Instruction Tuning},\n"
-    "  author={Liu, Haotian and Li, Chunyuan and Wu, Qingyang and Lee, Yong Jae},\n  booktitle={NeurIPS},\n  year={2023}\n}",
+    "  author={Liu, Haotian and Li, Chunyuan and Wu, Qingyang and Lee, Yong Jae},\n"
+    "  booktitle={NeurIPS},\n  year={2023}\n}",
     "@misc{liu2023improvedllava,\n  title={Improved Baselines with Visual Instruction Tuning},\n"
     "  author={Liu, Haotian and Li, Chunyuan and Li, Yuheng and Lee, Yong Jae},\n  publisher={arXiv:2310.03744},\n"
     "  year={2023}\n}",
@@ -218,9 +262,11 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 __all__ = [
     "architecture_part",
+    "bases_part",
     "citation_part",
     "data_part",
     "licence_part",
+    "recipes_part",
     "summary_part",
     "training_part",
     "usage_part",

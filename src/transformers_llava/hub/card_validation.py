@@ -21,8 +21,8 @@ def validate_card(text: str, repo_type: str = "model") -> tuple[list[str], list[
     What the Hub refuses a card for, and what it warns of.
 
     The Hub checks every README.md that is sent (`POST /api/validate-yaml`); its rules are known from its answers, and
-    the lists of licences and tasks from its documentation on the day that `hub_enums.json` names. So a card that passes
-    here may still be refused there.
+    the lists of licences and tasks from its documentation on the day that `hub_enums.json` names. So a card that
+    passes here may still be refused there.
 
     Args:
         text (`str`): The whole README.md.

@@ -53,7 +53,7 @@ def render_card(
     parts = {
         "summary": card_parts.summary_part(facts, stages),
         "incomplete": "**Not said here:** " + "; ".join(gaps) + "." if gaps else "",
-        "usage": card_parts.usage_part(repo_id, layout, facts.prompt),
+        "usage": card_parts.usage_part(repo_id, layout, facts),
         "architecture": card_parts.architecture_part(config, stages),
         "data": card_parts.data_part(stages),
         "training": card_parts.training_part(stages, facts, has_curve=(folder / CURVES_NAME).is_file()),
@@ -62,7 +62,7 @@ def render_card(
         "verification": card_parts.verification_part(repo_id, stages),
         "citation": card_parts.citation_part(facts),
     }
-    metadata = _metadata(repo_id, stages, facts, statement, results, layout)
+    metadata = card_metadata(repo_id, stages, facts, statement, results)
     title = facts.title or repo_id.rpartition("/")[2]
     return assemble_card(metadata, title, parts)
 
@@ -107,7 +107,7 @@ def merge_card(existing: str | None, rendered: str) -> str:
     A newly rendered card with what people wrote around the generated parts of the one that is there.
 
     Metadata that we do not generate stays; generated parts are replaced where they stand, dropped where there is no
-    such part any more, and added at the end where they are new. A card without a marker is a person's: its text follows.
+    such part any more, and added at the end where they are new. A card without a marker is a person's: it follows.
 
     Raises:
         `CardError`: a marker has lost its other half.
@@ -122,8 +122,8 @@ def merge_card(existing: str | None, rendered: str) -> str:
     body = _FRONT_MATTER.sub("", existing, count=1)
     if len(_MARKER.findall(body)) != 2 * len(_PART.findall(body)):
         raise CardError(
-            "the card on the Hub has a marker (<!-- llava:begin ... -->) without its other half, so it can not be told "
-            "what is generated there. Mend it there, or remove that part with its marker."
+            "the card on the Hub has a marker (<!-- llava:begin ... -->) without its other half, so it can not be "
+            "told what is generated there. Mend it there, or remove that part with its marker."
         )
     if not _PART.search(body):
         own = _FRONT_MATTER.sub("", rendered, count=1).strip()
@@ -146,27 +146,40 @@ def merge_card(existing: str | None, rendered: str) -> str:
     return f"---\n{_yaml(metadata)}---\n\n" + "\n\n".join([body.strip(), *added]) + "\n"
 
 
+_DATASETS = "https://huggingface.co/datasets/"
 _GENERATED_FIELDS = {
     *("library_name", "pipeline_tag", "license", "license_name", "license_link", "language", "base_model"),
     *("base_model_relation", "datasets", "tags", "model-index"),
 }
 
 
-def _metadata(
+def card_metadata(
     repo_id: str,
     stages: list[Stage],
     facts: CardFacts,
     statement: LicenceStatement,
     results: list[dict[str, Any]],
-    layout: str,
 ) -> dict[str, Any]:
-    bases = [base["name"] for stage in stages for base in stage.run["base_models"] if base["origin"] == "hub"]
+    """The YAML at the top: what the Hub lists, filters and links by."""
+    bases = [
+        base["name"]
+        for stage in stages
+        for base in stage.run["base_models"]
+        if base["origin"] == "hub" and not (base["role"] == "checkpoint" and stage.number > 1)
+    ]
     datasets = [
         "/".join(source[name].removeprefix("hf://datasets/").partition("@")[0].split("/")[:2])
         for stage in stages
         for source in stage.run["mixture"]["sources"]
         for name in ("path", "image_root")
         if str(source.get(name, "")).startswith("hf://datasets/")
+    ]
+    datasets += [
+        "/".join(download["url"].removeprefix(_DATASETS).split("/")[:2])
+        for stage in stages
+        for source in stage.run["mixture"]["sources"]
+        for download in source.get("downloads", [])
+        if download["url"].startswith(_DATASETS)
     ]
     values: dict[str, Any] = {
         "library_name": "transformers",
@@ -178,7 +191,8 @@ def _metadata(
         values |= {"base_model": list(dict.fromkeys(bases)), "base_model_relation": "finetune"}
     if datasets:
         values["datasets"] = list(dict.fromkeys(datasets))
-    values["tags"] = list(dict.fromkeys(["llava", "transformers-llava", "reproducible", *facts.tags]))
+    recorded = [] if facts.recipes else ["reproducible"]  # by `llava reproduce`, from a run that recorded itself
+    values["tags"] = list(dict.fromkeys(["llava", "transformers-llava", *recorded, *facts.tags]))
     if index := model_index(repo_id.rpartition("/")[2], results):
         values["model-index"] = index
     return values
@@ -194,4 +208,12 @@ def _yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
 
 
-__all__ = ["CardError", "assemble_card", "generated_parts", "merge_card", "missing_fields", "render_card"]
+__all__ = [
+    "CardError",
+    "assemble_card",
+    "card_metadata",
+    "generated_parts",
+    "merge_card",
+    "missing_fields",
+    "render_card",
+]

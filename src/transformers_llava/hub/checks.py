@@ -167,7 +167,7 @@ def _check_base(folder: Path, stage: Stage, base: dict[str, Any], bases: dict[st
     if held is None:
         return name, "skipped", f"{base['name']} is not here; name it with --base {base['role']}=FOLDER"
     digest = weights_digest(held)
-    if digest != base["digest"]:
+    if digest is None or digest != base["digest"]:
         return (
             name,
             "failed",

@@ -84,7 +84,7 @@ def write_eval_results(folder: Path, results: list[dict[str, Any]]) -> list[Path
 
 
 def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 __all__ = ["EVALUATION_NAME", "model_index", "read_results", "results_table", "write_eval_results"]

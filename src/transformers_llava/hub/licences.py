@@ -195,12 +195,15 @@ def _data_parts(source: dict[str, Any], facts: CardFacts) -> Iterator[LicencePar
         declared = one.get("licence") or stated.get("licence")
         revision = f" at {one['licence_revision']}" if one.get("licence_revision") else ""
         evidence = one.get("licence_url") or stated.get("evidence", "")
-        why = f"stated there{revision}" if declared else "nobody has stated a licence"
-        yield _part("data", one["name"], declared, why, evidence)
-        if one.get("images_licence"):
-            yield _part(
-                "pictures", one["name"], one["images_licence"], "stated there", one.get("images_licence_url") or ""
-            )
+        yield _part("data", one["name"], declared, _whence(declared, revision), evidence)
+        if pictures := one.get("images_licence"):
+            yield _part("pictures", one["name"], pictures, _whence(pictures), one.get("images_licence_url") or "")
+
+
+def _whence(declared: str | None, revision: str = "") -> str:
+    if declared is None:
+        return "nobody has stated a licence"
+    return "no licence is stated there" if UNKNOWN in read_terms(declared).keys else f"stated there{revision}"
 
 
 def _teacher_parts(source: dict[str, Any], families: set[str]) -> Iterator[tuple[LicencePart, str | None]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
 
 from transformers_llava.hub.manifest import MANIFEST_NAME, TAG_PREFIX, ManifestError, read_manifest
 
@@ -55,7 +56,7 @@ def read_remote(api: HfApi, repo_id: str, revision: str | None = None) -> Remote
         return RemoteState(repo_id)
     files = {}
     for entry in api.list_repo_tree(repo_id, recursive=True, revision=head):
-        if hasattr(entry, "size"):  # a file, not a folder
+        if isinstance(entry, RepoFile):
             lfs: Any = entry.lfs
             files[entry.path] = RemoteFile(entry.size, entry.blob_id, None if lfs is None else lfs.sha256)
     tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(repo_id).tags}

@@ -1,6 +1,7 @@
 """A publication to a signature of it, with OpenSSF's `model-signing`; an option, for those who have a key."""
 
 from pathlib import Path
+from typing import Any
 
 
 SIGNATURE_NAME = "model.sig"
@@ -45,12 +46,12 @@ def check(folder: Path, public_key: Path) -> None:
         raise SigningError(f"the signature does not hold for {public_key.name}: {error}") from error
 
 
-def _what_is_signed(folder: Path) -> object:
+def _what_is_signed(folder: Path) -> Any:
     ignored = [folder / name for name in (SIGNATURE_NAME, "README.md", ".gitattributes", ".cache")]
     return _module("hashing").Config().set_ignored_paths(paths=ignored, ignore_git_paths=True)
 
 
-def _module(name: str) -> object:
+def _module(name: str) -> Any:
     import importlib
 
     try:
