@@ -18,7 +18,7 @@ TEST_ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak bench gpu style types clean
+.PHONY: help install demo test soak bench gpu cards style types clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ bench: $(STAMP)  ## speed and memory against the built-in model on this machine'
 gpu: $(STAMP)  ## the same questions to one GPU at the shapes of a 7B; ARGS=--dry runs them small on the CPU
 	for question in ceilings training low_memory attention inference host; do \
 		$(BIN)/python -m benchmarks.gpu.$$question $(ARGS) || exit 1; done
+
+cards: $(STAMP)  ## render hub_cards/ again from its facts and the packaged recipes
+	$(BIN)/python -m transformers_llava.hub.stated_cards hub_cards
 
 style: $(STAMP)  ## format, lint, check types
 	$(BIN)/ruff format src tests

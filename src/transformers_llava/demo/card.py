@@ -39,8 +39,8 @@ def card_facts(report: "DemoReport") -> dict[str, Any]:
     return {
         "title": "A tiny LLaVA",
         "summary": "Made by `llava demo` of transformers-llava: a small CLIP vision tower, a two-layer projector "
-        "and a small Llama-style language model, trained in the two stages of LLaVA on drawn scenes and handwritten digits. "
-        f"Seed {report.seed}.",
+        "and a small Llama-style language model, trained in the two stages of LLaVA on drawn scenes and handwritten "
+        f"digits. Seed {report.seed}.",
         "intended_use": "To show that the recipe works, and to try tools on something small.",
         "limitations": f"It sees pictures at {pixels} pixels a side, and its language model has read nothing but "
         "captions and questions of this kind: shapes, colours, counts, positions, digits. It is no model to use.",
