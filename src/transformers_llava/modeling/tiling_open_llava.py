@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 
@@ -58,15 +57,15 @@ class TilingRule:
                     "vision_feature_select_strategy='default' (patches only) or patch_merge_type='flat'."
                 )
 
-    @cached_property
+    @property
     def is_tiled(self) -> bool:
         return self.image_aspect_ratio.startswith("anyres")
 
-    @cached_property
+    @property
     def max_num_tiles(self) -> int | None:
         """The `N` of `anyres_max_N`: feature maps beyond that many tiles are scaled down."""
-        match = ASPECT_RATIO_PATTERN.fullmatch(self.image_aspect_ratio)
-        return int(match.group(1)) if match and match.group(1) else None
+        number = self.image_aspect_ratio.partition("_max_")[2]  # the pattern was checked when the rule was made
+        return int(number) if number else None
 
     @property
     def tokens_per_tile(self) -> int:
