@@ -33,6 +33,8 @@ def main(question: str, measure: Callable[[Shapes, str], list[Comparison]], argv
     device, shapes = ("cpu", DRY) if args.dry else ("cuda", REAL)
     figures = measure(shapes, device)
     print(format_table(figures))
+    if args.dry:
+        print("a dry run on small shapes: it runs, and none of these figures means anything")
     file = args.json or (None if args.dry else GPU_RESULTS / f"{question}.json")
     if file is not None:
         kind = "dry run on small shapes; no figure counts" if args.dry else torch.cuda.get_device_name()
