@@ -86,7 +86,7 @@ def _decode(
                 device_seconds(
                     lambda count=count: model.generate(**inputs, max_new_tokens=count, do_sample=False),
                     device,
-                    shapes.repeats,
+                    min(3, shapes.repeats),
                     warmups=1,
                 )
             )

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.claims import CLAIMS
 from benchmarks.harness.command import CPU_RESULTS
 from benchmarks.harness.results import ROOT, read_results
 
@@ -52,12 +53,6 @@ In practice the disk decides.""",
 }
 # What `benchmarks/data_plane.py` exits with status 1 for; a test compares them.
 DATA_TARGETS = {"cold_seconds": 600, "warm_seconds": 20, "peak_memory_gb": 4, "plan_seconds": 20, "balance": 1.03}
-CLAIMS = (
-    ("The two-stage recipe of 7B in half of the published GPU-hours, at the same hyper-parameters", "training"),
-    ("Useful work of at least 50 % of the peak on A100, 55 % of the measured matmul rate on H200", "training"),
-    ("Stage 1 of 7B in under 10 GB", "low_memory"),
-    ("No slower than plain transformers anywhere on a GPU", "inference"),
-)
 HEADER = """\
 # Performance
 
@@ -164,11 +159,9 @@ def _gpu() -> str:
             "the tests. Nothing is estimated here; `llava train --dry_run` plans with an assumption and says so.\n"
         )
     rows = ["| claim | state | command |", "|---|---|---|"]
-    for claim, question in CLAIMS:
-        state = "not yet: no GPU was at hand"
-        if (GPU_RESULTS / f"{question}.json").is_file():
-            state = f"measured: see the figures of `{question}.json` below"
-        rows.append(f"| {claim} | {state} | `python -m benchmarks.gpu.{question}` |")
+    for claim in CLAIMS:
+        state = claim.state(read_results(GPU_RESULTS / f"{claim.question}.json"))
+        rows.append(f"| {claim.text} | {state} | `python -m benchmarks.gpu.{claim.question}` |")
     text.append("\n".join(rows) + "\n")
     for file in files:
         lines = read_results(file)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from benchmarks.data_plane import TARGETS
+from benchmarks.harness.claims import CLAIMS
 from benchmarks.harness.command import CPU_RESULTS
-from benchmarks.harness.performance_page import CLAIMS, DATA_TARGETS, GPU_RESULTS, PAGE, render_page
+from benchmarks.harness.performance_page import DATA_TARGETS, GPU_RESULTS, PAGE, render_page
 from benchmarks.harness.results import NOT_SLOWER, ROOT, read_results
 from benchmarks.harness.run import QUESTIONS
 
@@ -64,9 +65,9 @@ def test_figures_on_the_page_are_those_of_the_file() -> None:
 
 def test_a_claim_without_a_gpu_result_is_not_yet_shown() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for claim, question in CLAIMS:
-        row = next(row for row in page.splitlines() if claim in row)
-        assert ("not yet: no GPU was at hand" in row) == (not (GPU_RESULTS / f"{question}.json").is_file())
+    for claim in CLAIMS:
+        row = next(row for row in page.splitlines() if claim.text in row)
+        assert ("not yet: no GPU was at hand" in row) == (not (GPU_RESULTS / f"{claim.question}.json").is_file())
 
 
 def test_older_results_are_on_the_page_and_keep_their_promises() -> None:
