@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from benchmarks.harness.ceilings import count_flops, matmul_rate, read_rate
 from benchmarks.harness.command import main
 from benchmarks.harness.models import make_pair
 from benchmarks.harness.processors import IMAGE_TOKEN_ID, VOCABULARY, make_picture, make_processor
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import take_turns
-
 from transformers_llava.generation.answering import PictureAnswerer
 
 

@@ -10,14 +10,14 @@ Exit status 1 if a promise is missed.
 import sys
 
 import torch
+from torch import nn
+from transformers.loss.loss_utils import ForCausalLMLoss
+
 from benchmarks.harness.ceilings import count_flops, matmul_rate
 from benchmarks.harness.command import main
 from benchmarks.harness.memory import peak_bytes
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import take_turns
-from torch import nn
-from transformers.loss.loss_utils import ForCausalLMLoss
-
 from transformers_llava.modeling.loss_open_llava import supervised_loss
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from benchmarks.harness.ceilings import count_flops, matmul_rate
 from benchmarks.harness.command import main
 from benchmarks.harness.models import make_pair
@@ -118,9 +119,9 @@ class _Examples:
 
     def __init__(self, folder: Path, scale: float) -> None:
         import datasets
-        from benchmarks.stand_in import make_processor, write_stand_in
         from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+        from benchmarks.stand_in import make_processor, write_stand_in
         from transformers_llava.data.collators import PackedCollator
         from transformers_llava.data.lengths import measure_example
         from transformers_llava.data.sources import SourceConfig, load_source

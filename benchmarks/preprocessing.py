@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.harness.command import main
-from benchmarks.harness.processors import IMAGE_TOKEN_ID, make_picture, make_processor
-from benchmarks.harness.results import Comparison, compared
-from benchmarks.harness.timing import cpu_seconds, take_turns
 from PIL import Image
 from transformers import LlavaNextProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
+from benchmarks.harness.command import main
+from benchmarks.harness.processors import IMAGE_TOKEN_ID, make_picture, make_processor
+from benchmarks.harness.results import Comparison, compared
+from benchmarks.harness.timing import cpu_seconds, take_turns
 from transformers_llava import OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 
@@ -126,6 +126,7 @@ def _token_counts(repeats: int) -> Comparison:
     )
     chance = random.Random(0)
     sizes = [(chance.randint(200, 1400), chance.randint(200, 1400)) for _ in range(NUM_SIZES)]  # (height, width)
+
     def run_ours(sizes: list[tuple[int, int]]) -> list[int]:
         return ours._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+
 from benchmarks.conversion_memory import write_checkpoint
 from benchmarks.harness.command import main
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import cpu_seconds, cpu_seconds_with_children, take_turns
-from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
-
 from transformers_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.conversion.convert import convert_checkpoint
 

@@ -10,14 +10,14 @@ import sys
 from typing import Any
 
 import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, SiglipVisionConfig, SiglipVisionModel
+
 from benchmarks.harness.ceilings import count_flops, matmul_rate
 from benchmarks.harness.command import main
 from benchmarks.harness.memory import saved_bytes
 from benchmarks.harness.models import make_pair
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import take_turns
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, SiglipVisionConfig, SiglipVisionModel
-
 from transformers_llava import OpenLlavaConfig
 from transformers_llava.modeling.vision_open_llava import build_vision_tower, run_vision_tower
 

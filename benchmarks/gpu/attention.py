@@ -9,11 +9,11 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import torch
+from torch.nn import functional
+
 from benchmarks.gpu.measuring import device_seconds, main, matmul_rate, median
 from benchmarks.gpu.shapes import Shapes, num_tokens, stage_samples
 from benchmarks.harness.results import Comparison
-from torch.nn import functional
-
 from transformers_llava.modeling.attention_open_llava import varlen_attention
 
 

@@ -6,6 +6,7 @@ python -m benchmarks.gpu.ceilings [--dry]
 import sys
 
 import torch
+
 from benchmarks.gpu.measuring import copy_rate, figure, main, matmul_rate, useful_flops
 from benchmarks.gpu.shapes import Shapes, num_tokens, stage_samples
 from benchmarks.harness.results import Comparison

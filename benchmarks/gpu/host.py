@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from benchmarks.gpu.measuring import device_seconds, figure, forget_peak, main, median
 from benchmarks.gpu.shapes import Shapes, make_ours, packed_batch, stage_samples
 from benchmarks.gpu.training import _make_step
 from benchmarks.harness.processors import make_picture
 from benchmarks.harness.results import Comparison
-
 from transformers_llava.modeling.attention_open_llava import VARLEN
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 

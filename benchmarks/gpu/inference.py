@@ -7,12 +7,12 @@ import sys
 from typing import Any
 
 import torch
+
 from benchmarks.gpu.measuring import copy_rate, device_seconds, main, matmul_rate, median
 from benchmarks.gpu.shapes import Sample, Shapes, make_builtin, make_ours, padded_batch
 from benchmarks.harness.models import load_same_weights
 from benchmarks.harness.processors import make_picture, make_processor
 from benchmarks.harness.results import Comparison
-
 from transformers_llava.generation.answering import PictureAnswerer
 
 

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.stand_in import make_processor, write_stand_in
-
 from transformers_llava.data.lengths import measure_example
 from transformers_llava.data.sources import SourceConfig, load_source
 

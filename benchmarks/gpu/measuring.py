@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from benchmarks.gpu.shapes import DRY, REAL, Sample, Shapes
 from benchmarks.harness.performance_page import GPU_RESULTS
 from benchmarks.harness.results import Comparison, format_table, write_results

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from benchmarks.gpu.ceilings import peak_of
 from benchmarks.gpu.measuring import (
     device_seconds,
@@ -33,7 +34,6 @@ from benchmarks.gpu.shapes import (
 )
 from benchmarks.harness.models import load_same_weights
 from benchmarks.harness.results import Comparison
-
 from transformers_llava.modeling.attention_open_llava import VARLEN
 from transformers_llava.training.checkpointing import limit_checkpointing
 
@@ -92,7 +92,12 @@ def _stage(shapes: Shapes, device: str, stage: int, rate: float) -> list[Compari
         _enable_checkpointing(ours, variant.checkpointed)
         batch = packed if variant.is_packed else padded
         forget_peak(device)
-        loss = float(step(batch))
+        try:
+            loss = float(step(batch))
+        except torch.OutOfMemoryError as error:
+            what = f"out of memory: {str(error).splitlines()[0]}"
+            lines.append(figure(f"stage {stage}, {variant.name}", 0.0, "useful tokens/s", what))
+            continue
         assert abs(loss - base_loss) < 0.02 * base_loss, (variant.name, loss, base_loss)
         seconds = device_seconds(lambda batch=batch: step(batch), device, shapes.repeats)
         taken, peak = median(seconds), peak_of(device)

@@ -6,8 +6,9 @@ from functools import cache
 from typing import Any
 
 import torch
-from benchmarks.harness.timing import cpu_seconds
 from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.harness.timing import cpu_seconds
 
 
 @cache

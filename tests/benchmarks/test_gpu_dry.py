@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from benchmarks.gpu.measuring import main, useful_flops
 from benchmarks.gpu.shapes import DRY, REAL, Sample, make_ours, num_tokens, packed_batch, stage_samples
 from benchmarks.harness.ceilings import count_flops

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from benchmarks.harness.memory import peak_bytes, saved_bytes
 from benchmarks.harness.results import Comparison, compared, format_table, read_results, write_results
 from benchmarks.harness.timing import Timing, take_turns

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from benchmarks.conversion_memory import write_checkpoint
-from benchmarks.harness.results import Comparison, read_results, write_results
 
 from benchmarks import generating, loss_head, packed_training, preprocessing, starting, vision_tower
+from benchmarks.conversion_memory import write_checkpoint
+from benchmarks.harness.results import Comparison, read_results, write_results
 from transformers_llava.conversion.convert import convert_checkpoint
 
 

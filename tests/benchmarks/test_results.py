@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from benchmarks.data_plane import TARGETS
 from benchmarks.harness.claims import CLAIMS
 from benchmarks.harness.command import CPU_RESULTS
