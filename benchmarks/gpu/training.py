@@ -16,6 +16,7 @@ import torch
 from benchmarks.gpu.ceilings import peak_of
 from benchmarks.gpu.measuring import (
     device_seconds,
+    figure,
     forget_peak,
     main,
     matmul_rate,

@@ -3,6 +3,7 @@
 import importlib
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,3 +62,25 @@ def test_useful_operations_are_those_of_a_packed_step() -> None:
     counted = count_flops(step)
     assert batch["input_ids"].numel() == num_tokens(DRY, samples)
     assert useful_flops(DRY, samples, 2) == pytest.approx(counted, rel=0.1)
+
+
+def test_a_variant_that_does_not_fit_is_a_line_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.gpu import training
+
+    real, made = training._make_step, []
+
+    def make_step(model: Any, stage: int) -> Any:
+        made.append(model)
+        step = real(model, stage)
+
+        def small_card(batch: dict[str, Any]) -> torch.Tensor:
+            if len(made) == 2 and "cu_seq_lens_q" in batch:  # ours, packed
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore words")
+            return step(batch)
+
+        return small_card
+
+    monkeypatch.setattr(training, "_make_step", make_step)
+    lines = training._stage(DRY, "cpu", 2, 1e12)
+    assert [line.ratio is None for line in lines] == [False, False, True, True]
+    assert lines[2].ours_is == "out of memory: CUDA out of memory. Tried to allocate 9 GiB."
