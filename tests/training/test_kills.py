@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from benchmarks.soak import QUIET, one_process, soak, train, write_recipe
 from safetensors.torch import load_file
 
+from benchmarks.soak import QUIET, one_process, soak, train, write_recipe
 from transformers_llava.training.run_record import read_run_record
 
 
