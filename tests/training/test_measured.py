@@ -13,7 +13,7 @@ from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
 SHARE = MeasuredShare("NVIDIA H200", 2, 0.5, "packed", "2026-12-01", "python -m benchmarks.gpu.training", "a/b.json")
 
 
-def plan_of(recipe: str):
+def plan_of(recipe: str) -> Plan:
     values = apply_flags(read_recipe(recipe_path(recipe)), [])
     values |= {"bf16": False, "fp16": False, "use_cpu": True, "output_dir": "output"}
     return make_plan(Recipe.from_dict(values), backend="fsdp2", num_gpus=8)
