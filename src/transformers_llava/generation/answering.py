@@ -27,7 +27,7 @@ class PictureAnswerer:
         system (`str`, *optional*): A system turn instead of the template's own.
 
     Raises:
-        ValueError: If there is no picture, or the template writes a question before its pictures.
+        ValueError: If there is no picture; or, on asking, if the template writes a question before its pictures.
 
     Example:
 
@@ -100,6 +100,7 @@ class PictureAnswerer:
 
     def _generate(self, questions: list[str], **kwargs: Any) -> list[torch.Tensor]:
         suffixes = [self._suffix(question) for question in questions]
+        assert all(suffixes), "the template writes something behind the pictures: a question, or who answers"
         longest = max(len(suffix) for suffix in suffixes)
         pad = self.processor.tokenizer.pad_token_id or 0  # any id: the mask decides
         input_ids = torch.tensor([[pad] * (longest - len(suffix)) + suffix for suffix in suffixes])
