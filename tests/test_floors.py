@@ -29,6 +29,8 @@ ALLOWED_ASIDE = {
     "registration": {"modeling", "conversion"},
     "__init__": {"modeling", "conversion", "registration"},
 }
+# Training and publishing meet in files beside the checkpoint, never in an import.
+FORBIDDEN = {"hub": {"training", "generation"}, "training": {"evaluation", "generation"}, "evaluation": {"generation"}}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
@@ -74,6 +76,7 @@ def test_there_are_modules_to_walk_and_every_room_has_a_floor() -> None:
 def test_imports_go_downwards_only(path: Path) -> None:
     room = room_of(path)
     for other, _ in rooms_imported(path):
+        assert other not in FORBIDDEN.get(room, ()), f"{path} imports {other}"
         if other in (room, *ALLOWED_ASIDE.get(room, ())):
             continue
         if other in ("__init__", "registration"):  # the package itself: registers, and is on every floor's way

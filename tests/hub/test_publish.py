@@ -10,6 +10,7 @@ from tests.hub.loopback import LoopbackHub
 
 from transformers_llava.hub.planning import plan_publication
 from transformers_llava.hub.publishing import PublishingError, publish
+from transformers_llava.hub.remote import read_remote, tag_of
 from transformers_llava.hub.staging import Publication, stage_publication
 
 from .two_stages import shared_two_stages
@@ -99,6 +100,33 @@ def test_a_stranger_loads_verifies_and_asks_what_was_published(
     assert their_logits == pytest.approx(our_logits, abs=1e-5)
 
 
+def test_anybody_replays_the_end_of_the_run_from_the_repository(
+    loopback_hub: LoopbackHub, checkpoint: Path, tmp_path: Path
+) -> None:
+    command = [*LLAVA, "publish", str(checkpoint), "loopback/tiny", "--self_contained", "--allow_incomplete", "--yes"]
+    sent = loopback_hub.start(*command, "--replay_from", str(checkpoint / "checkpoint-2"), "--no_check")
+    out, _ = sent.communicate(timeout=180)
+    assert sent.returncode == 0, out
+    again = loopback_hub.start(*LLAVA, "reproduce", "loopback/tiny", str(tmp_path / "again"), "--replay")
+    out, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, out
+    assert "L3 OK" in out
+    assert "every tensor is identical, bit for bit" in out
+
+
+def test_an_edited_card_has_no_tag_and_a_manifest_written_anew_has_not_either(api: HfApi, copy: Publication) -> None:
+    tag = publish(plan_publication(copy, "loopback/tiny", api), api, check_download=False)
+    api.upload_file(repo_id="loopback/tiny", path_in_repo="notes.md", path_or_fileobj=b"x")
+    state = read_remote(api, "loopback/tiny")
+    assert state.head not in state.tags.values()
+    assert tag_of(state, copy.folder) == tag
+    assert tag_of(read_remote(api, "loopback/tiny", tag), copy.folder) == tag
+    (copy.folder / "mixture.md").write_text("other")
+    assert _with_manifest(copy).manifest.tag != tag == tag_of(state, copy.folder)
+    api.delete_tag("loopback/tiny", tag=tag)
+    assert tag_of(read_remote(api, "loopback/tiny"), copy.folder) is None
+
+
 def test_the_words_of_a_person_survive_the_next_publication(
     loopback_hub: LoopbackHub, api: HfApi, copy: Publication
 ) -> None:
@@ -180,7 +208,7 @@ def test_a_card_with_gaps_is_not_published_unless_wanted(checkpoint: Path, tmp_p
 def test_staging_twice_gives_the_same_manifest(checkpoint: Path, publication: Publication, tmp_path: Path) -> None:
     again = stage_publication(checkpoint, "loopback/tiny", tmp_path / "x", self_contained=True, allow_incomplete=True)
     assert again.manifest.digest == publication.manifest.digest
-    assert ".places.json" in again.left_out
+    assert again.left_out[".cache"] == "it names places of this machine"
     assert again.findings == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from transformers_llava.hub.own_parts import MissingPartError, copy_own_parts
+from transformers_llava.hub.own_parts import PLACES_NAME, MissingPartError, copy_own_parts
 from transformers_llava.hub.recipe_folder import recipe_texts, write_recipe_folder
 from transformers_llava.hub.stages import RunRecordError, read_run, stages_of
 from transformers_llava.training.recipe import Recipe
@@ -73,7 +73,8 @@ def test_parts_that_are_gone_are_named(checkpoint: Path, tmp_path: Path) -> None
     with pytest.raises(MissingPartError, match=r"notes the places of 0 of its 2 stages"):
         copy_own_parts(run, tmp_path, tmp_path / "out")
     here = {"sources": {"toys": {"path": "/gone.json"}}, "base_models": {}}
-    (tmp_path / ".places.json").write_text(json.dumps({**here, "previous": [here]}))
+    (tmp_path / PLACES_NAME).parent.mkdir(parents=True)
+    (tmp_path / PLACES_NAME).write_text(json.dumps({**here, "previous": [here]}))
     with pytest.raises(MissingPartError, match=r"the data of source 'toys': '/gone.json' is not there any more"):
         copy_own_parts(run, tmp_path, tmp_path / "out")
 

@@ -21,7 +21,7 @@ def publication(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights, run record and a self-contained recipe."""
     checkpoint = shared_two_stages(tmp_path_factory.getbasetemp())
     folder = tmp_path_factory.mktemp("hub") / "publication"
-    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("checkpoint-*", ".places.json"))
+    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("checkpoint-*", ".cache"))
     run = read_run(checkpoint)
     copy_own_parts(run, checkpoint, folder)
     shutil.copytree(checkpoint / "checkpoint-2", folder / "recipe/checkpoint-2")

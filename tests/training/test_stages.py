@@ -51,6 +51,7 @@ def test_the_saved_folder_loads_with_auto_classes_and_holds_no_place_of_this_mac
     assert processor.image_token_id == model.config.image_token_id == model.config.text_config.vocab_size
     assert "ASSISTANT" in processor.chat_template
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".cache",  # what neither git nor the Hub's client uploads
         "chat_template.jinja",
         "config.json",
         "generation_config.json",
@@ -63,6 +64,7 @@ def test_the_saved_folder_loads_with_auto_classes_and_holds_no_place_of_this_mac
         "tokenizer.json",
         "tokenizer_config.json",
     ]
+    assert sorted(path.name for path in folder.rglob(".cache/**/*")) == [".gitignore", "huggingface", "places.json"]
     for path in folder.glob("*.json"):
         assert str(folder.parents[1]) not in path.read_text(), path.name
     assert '"use_cache": false' not in (folder / "config.json").read_text()

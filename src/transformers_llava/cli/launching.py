@@ -74,7 +74,7 @@ def launch_training(
     command = training_command(recipe, fields, accelerate_config, num_processes, machines)
     print("$ " + shlex.join(command), flush=True)
     # TRL reports each run to its makers by default; a training run here tells nobody unless asked to.
-    # OpenMP threads that wait keep their core busy by default, which costs much where others want it; no result changes.
+    # OpenMP threads that wait keep their core busy by default, which costs much where others want it.
     env = {"HF_HUB_DISABLE_TELEMETRY": "1", "GOMP_SPINCOUNT": "20000", **os.environ}
     env[COMMAND_VARIABLE] = _typed(recipe, fields, accelerate_config)
     process = subprocess.Popen(command, env=env, **_own_group())

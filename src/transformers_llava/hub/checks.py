@@ -1,19 +1,25 @@
 """The single checks of a publication: each gives (name, status, message) and names the file, field or source."""
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.origins import weights_digest
 from transformers_llava.data.lock import compare_locks, make_lock
 from transformers_llava.data.mixture import build_mixture
 from transformers_llava.data.mixture_file import read_mixture_file
+from transformers_llava.hub.documents import check_documents
 from transformers_llava.hub.manifest import Manifest, listed_files
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, base_of, mixture_name, recipe_texts
+from transformers_llava.hub.signing import SIGNATURE_NAME, SigningError, check
 from transformers_llava.hub.stages import RUN_NAME, RunRecordError, Stage, read_run, stages_of
 from transformers_llava.hub.tensors import tensor_digests, weight_distance
 
@@ -78,12 +84,6 @@ def check_recomputed(folder: Path, manifest: Manifest) -> Iterator[Found]:
             yield f"{RECIPE_FOLDER}/{name}", "failed", _differences(text, there, name)
     if not wrong:
         yield "recipe", "ok", f"{len(texts)} files say what {RUN_NAME} says"
-    yield from _check_statement(folder, run, manifest)
-
-
-def _check_statement(folder: Path, run: dict[str, Any], manifest: Manifest) -> Iterator[Found]:
-    from transformers_llava.hub.documents import check_documents
-
     yield from check_documents(folder, run, manifest)
 
 
@@ -180,8 +180,6 @@ def _check_base(folder: Path, stage: Stage, base: dict[str, Any], bases: dict[st
 def _check_chain(stage: Stage, base: dict[str, Any], before: Stage) -> Found:
     """A later stage started from what the one before has written."""
     name, written = f"checkpoint of {stage.name}", before.run.get("weights") or {}
-    import hashlib
-
     listing = "".join(f"{digest}  {file}\n" for file, digest in sorted(written.items()))
     if hashlib.sha256(listing.encode()).hexdigest() != base["digest"]:
         return name, "failed", f"it started from other weights than {before.name} has written"
@@ -190,9 +188,6 @@ def _check_chain(stage: Stage, base: dict[str, Any], before: Stage) -> Found:
 
 def _in_cache(base: dict[str, Any]) -> Path | None:
     """A Hub repository at its recorded commit, if it is in the cache; nothing is fetched for a check."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     if base["origin"] != "hub" or not base["revision"]:
         return None
     try:
@@ -227,8 +222,6 @@ def check_retrained(folder: Path, retrained: Path, layout: str) -> Iterator[tupl
 
 
 def _layout_of(folder: Path) -> str:
-    import json
-
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     return "builtin" if kind in ("llava", "llava_next") else "open_llava"
 
@@ -279,8 +272,6 @@ def _compare_losses(folder: Path, retrained: Path) -> Found:
 
 def check_signature(folder: Path, public_key: str | Path | None) -> Iterator[Found]:
     """The signature of `model-signing`, where there is one and the key to check it."""
-    from transformers_llava.hub.signing import SIGNATURE_NAME, SigningError, check
-
     if not (folder / SIGNATURE_NAME).is_file():
         if public_key is not None:
             yield "signature", "failed", f"there is no {SIGNATURE_NAME}"

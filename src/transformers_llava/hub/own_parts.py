@@ -10,9 +10,9 @@ from transformers_llava.hub.recipe_folder import BASES_FOLDER, DATA_FOLDER, RECI
 from transformers_llava.hub.stages import stages_of
 
 
-PLACES_NAME = ".places.json"  # as `training.origins` writes it, for this machine alone
+PLACES_NAME = ".cache/huggingface/places.json"  # as `training.origins` writes it, for this machine alone
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-_NOT_OF_A_MODEL = {RECIPE_FOLDER, "optimizer.pt", "scheduler.pt", PLACES_NAME}
+_NOT_OF_A_MODEL = {"optimizer.pt", "scheduler.pt"}
 
 
 class MissingPartError(ValueError):

@@ -85,11 +85,23 @@ def published_before(api: HfApi, state: RemoteState) -> set[str]:
         return set()
 
 
-def tag_of(state: RemoteState, commit: str | None = None) -> str | None:
-    """The tag of a publication that points to a commit (of `main`, by default)."""
-    wanted = commit or state.head
-    named = [tag for tag, target in state.tags.items() if tag.startswith(TAG_PREFIX) and target == wanted]
-    return named[0] if len(named) == 1 else None
+def tag_of(state: RemoteState, folder: Path) -> str | None:
+    """
+    The tag by which what was fetched from `state.head` has to be judged.
+
+    Of a tagged commit its own. Of a later one the tag of the same manifest, for people edit cards after a publication.
+    Where there are tags and none fits, one of them: the manifest was written anew, and will be told so. `None` for a
+    repository without a tag of ours.
+    """
+    ours = [tag for tag in state.tags if tag.startswith(TAG_PREFIX)]
+    there = [tag for tag in ours if state.tags[tag] == state.head]
+    try:
+        named = read_manifest(folder).tag
+    except ManifestError:
+        named = None
+    if named in ours and named not in there:
+        there.insert(0, named)
+    return next(iter(there or ours), None)
 
 
 __all__ = ["RemoteFile", "RemoteState", "published_before", "read_remote", "read_remote_text", "tag_of"]

@@ -10,7 +10,7 @@ from transformers_llava.conversion.export import builtin_type
 from transformers_llava.conversion.reports import REPORT_FILE
 from transformers_llava.hub.documents import write_documents
 from transformers_llava.hub.manifest import Manifest, write_manifest
-from transformers_llava.hub.own_parts import PLACES_NAME, copy_own_parts
+from transformers_llava.hub.own_parts import copy_own_parts
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, write_recipe_folder
 from transformers_llava.hub.scanning import Finding, scan_folder
 from transformers_llava.hub.signing import sign
@@ -34,7 +34,7 @@ _OF_THE_MODEL = (
 )
 _REASONS = {
     "README.md": "the card is made anew",
-    PLACES_NAME: "it names places of this machine",
+    ".cache": "it names places of this machine",
     REPORT_FILE: "it names places of this machine",
 }
 

@@ -17,7 +17,8 @@ from transformers_llava.training.recipe import Recipe
 from transformers_llava.training.run_record import FILE_NAME, RunRecord, installed_packages, read_run_record
 
 
-PLACES_NAME = ".places.json"  # beside the checkpoint, for this machine alone: it is never published
+# In the checkpoint's folder, for this machine alone: the Hub's client never uploads this sub-folder, nor does git.
+PLACES_NAME = ".cache/huggingface/places.json"
 
 _ROLES = {
     "checkpoint": ("model_name_or_path", "model_revision"),
@@ -93,7 +94,7 @@ def published_mixture(recipe: Recipe) -> dict[str, Any]:
 def write_places(recipe: Recipe, folder: Path) -> Path:
     """
     Notes where the parts of a run lie on this machine, so that `llava publish --self_contained` and `llava verify`
-    find them. The file's name starts with a dot and no publication contains it.
+    find them. Neither a publication nor `hf upload` nor git takes it along.
     """
     sources = mixture_config_of_recipe(recipe.data, recipe.sft.seed).sources
     places: dict[str, Any] = {
@@ -110,6 +111,8 @@ def write_places(recipe: Recipe, folder: Path) -> Path:
         last = json.loads((before / PLACES_NAME).read_text(encoding="utf-8"))
         places["previous"] = [*last.pop("previous", []), last]
     path = folder / PLACES_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     path.write_text(json.dumps(places, indent=2) + "\n", encoding="utf-8")
     return path
 

@@ -67,7 +67,8 @@ def open_publication(args: argparse.Namespace) -> tuple[Path, str | None]:
         state = read_remote(HfApi(library_name="transformers-llava"), args.publication, args.revision)
         if state.head is None:
             raise CommandError(f"{args.publication!r} is neither a folder nor a repository that can be reached.")
-        return Path(snapshot_download(args.publication, revision=state.head)), tag_of(state)
+        folder = Path(snapshot_download(args.publication, revision=state.head))
+        return folder, tag_of(state, folder)
     except (OSError, ValueError) as error:
         raise CommandError(f"{args.publication!r} can not be fetched: {error}") from error
 
