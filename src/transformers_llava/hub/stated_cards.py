@@ -94,8 +94,8 @@ def _stage(name: str) -> dict[str, Any]:
 def _verification() -> str:
     return (
         "## Verify and reproduce\n\nThese weights were not made by a run that recorded itself, so there is no "
-        "manifest, and commits of base models, seeds and package versions of that day are not known. The commands above train "
-        "the recipe again; what comes out can be published and verified:\n\n"
+        "manifest, and commits of base models, seeds and package versions of that day are not known. The "
+        "commands above train the recipe again; what comes out can be published and verified:\n\n"
         "```bash\nllava publish OUTPUT OWNER/NAME\nllava verify OWNER/NAME\n```"
     )
 
