@@ -7,7 +7,6 @@ Nothing on the page is written by hand, so it can not say more than the files do
 
 import json
 import sys
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +70,10 @@ def render_page() -> str:
     parts = [HEADER, "## On a CPU\n"]
     lines = read_results(CPU_RESULTS)
     parts.append(_settings(lines, "make bench", CPU_RESULTS))
-    for command, group in groupby(lines, key=lambda line: line["command"]):
-        question = command.rpartition(".")[2]
-        parts.append(f"### {TITLES[question]}\n\n`{command}`\n\n{_table(list(group))}\n\n{READING[question]}\n")
+    for question, title in TITLES.items():
+        command = f"python -m benchmarks.{question}"
+        group = [line for line in lines if line["command"] == command]
+        parts.append(f"### {title}\n\n`{command}`\n\n{_table(group)}\n\n{READING[question]}\n")
     parts += [_data_plane(), _collating(), _gpu()]
     return "\n".join(parts)
 
