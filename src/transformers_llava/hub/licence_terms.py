@@ -1,6 +1,7 @@
 """A licence as people write it to what it asks for: expressions, aliases, and the table of terms."""
 
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def read_terms(statement: str | None) -> Terms:
     """
     text = (statement or "unknown").strip()
     for beginning, key in table()["aliases"]:
-        if text.lower().startswith(beginning):
+        if re.match(rf"{re.escape(beginning)}(?!\.?\w)", text, re.IGNORECASE):  # 3.2 is not 3
             return Terms(key, _commercial(key), (key,))
     words = text.partition(" (")[0].partition(",")[0].strip() if _parsed(text) is None else text
     parsed = _parsed(words)
