@@ -49,6 +49,15 @@ def test_what_is_not_in_the_publication_is_said_at_the_top_of_the_mixture(checkp
     assert "#   data/toys/train.json" in text
 
 
+def test_a_template_of_the_trainers_own_goes_along(checkpoint: Path) -> None:
+    run = read_run(checkpoint)
+    run["previous"][0]["chat_template"] = "{{ messages }}"
+    texts = recipe_texts(run, lambda _: True)
+    assert texts["1_align.jinja"] == "{{ messages }}"
+    assert yaml.safe_load(texts["1_align.yaml"])["chat_template"] == "1_align.jinja"
+    assert yaml.safe_load(texts["2_instruct.yaml"])["chat_template"] == "vicuna_v1"
+
+
 def test_a_source_without_pictures_needs_no_place_for_them(checkpoint: Path) -> None:
     held = {"data/toys/train.json", "."}
     text = recipe_texts(read_run(checkpoint), held.__contains__)["1_align.mixture.yaml"]

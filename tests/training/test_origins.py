@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.conversion.origins import weights_digest
 from transformers_llava.data.mixture import MixtureConfig
 from transformers_llava.data.mixture_file import read_mixture_file
@@ -46,6 +47,13 @@ def test_the_second_stage_tells_what_both_stages_were_made_of(
     assert places["base_models"] == {"checkpoint": str(first)}
     assert places["sources"]["toys"]["path"] == str(data_file)
     assert places["previous"][0]["base_models"]["language_model"] == str(parts / "language_model")
+
+
+def test_a_template_of_ones_own_is_kept_with_the_run(run: Callable, tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text(load_chat_template("vicuna_v1"))
+    record = read_run_record(run(max_steps=1, chat_template=str(tmp_path / "mine.jinja"))[0])
+    assert record["chat_template"] == load_chat_template("vicuna_v1")
+    assert record["configuration"]["chat_template"] == "mine.jinja"
 
 
 def test_a_mixture_goes_through_its_file_unchanged(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def recipe_texts(run: dict[str, Any], is_held: Callable[[str], bool]) -> dict[st
     for stage, before in zip(stages, [None, *stages]):
         texts[f"{stage.name}.yaml"] = _recipe(stage, before)
         texts[mixture_name(stage)] = _mixture(stage, is_held)
+        if stage.run.get("chat_template") is not None:
+            texts[f"{stage.name}.jinja"] = stage.run["chat_template"]
         if stage.run.get("mixture_lock"):
             texts[stage.name + LOCK_SUFFIX] = (
                 json.dumps(stage.run["mixture_lock"], indent=2, ensure_ascii=False) + "\n"
@@ -125,8 +127,8 @@ def _recipe(stage: Stage, before: Stage | None) -> str:
                 kept[revision_field] = base["revision"]
         else:
             kept[name_field] = base_of(base)
-    if str(kept.get("chat_template", "")).endswith(".jinja"):
-        kept["chat_template"] = "../chat_template.jinja"
+    if stage.run.get("chat_template") is not None:
+        kept["chat_template"] = f"{stage.name}.jinja"
     kept["train_data"] = mixture_name(stage)
     written = {name: value for name, value in kept.items() if name in {*stage.run["recipe"], *_always_written()}}
     defaults = {name: value for name, value in kept.items() if name not in written}

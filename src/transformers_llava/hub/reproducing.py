@@ -66,8 +66,6 @@ def reproduce(
         say(f"other than then: {difference}; identical bits are not to be expected")
     work = output / RECIPE_FOLDER
     shutil.copytree(folder / RECIPE_FOLDER, work)
-    if (folder / "chat_template.jinja").is_file():
-        shutil.copyfile(folder / "chat_template.jinja", output / "chat_template.jinja")
     _place_bases(work, bases or {})
     if data_root is not None:
         _point_at_data(work, stages, Path(data_root))

@@ -34,6 +34,8 @@ def complete_record(record: RunRecord, recipe: Recipe, lock: dict[str, Any] | No
     record.mixture = published_mixture(recipe)
     record.mixture_lock = lock
     record.environment = installed_packages()
+    if str(recipe.data.chat_template).endswith(".jinja"):
+        record.chat_template = Path(str(recipe.data.chat_template)).read_text(encoding="utf-8")
     record.previous = previous_stages(recipe.model)
 
 

@@ -59,6 +59,7 @@ class RunRecord:
     base_models: list[dict[str, Any]] = field(default_factory=list)  # see `training.origins`
     mixture: dict[str, Any] | None = None  # what `train_data` named, as a mixture file has it
     mixture_lock: dict[str, Any] | None = None
+    chat_template: str | None = None  # the text of a template that came from a file of the person's own
     environment: dict[str, str] = field(default_factory=dict)  # every installed package
     previous: list[dict[str, Any]] = field(default_factory=list)  # records of the stages before, the first one first
 
