@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import struct
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ _BINARY = {
     ".model",
     ".npz",
 }
+_PICKLES = {".bin", ".pt", ".pth"}
 _EXCERPT = 60  # characters
 
 
@@ -136,9 +138,19 @@ def own_names() -> dict[str, re.Pattern[str]]:
 def _lines(path: Path) -> Iterator[str]:
     if path.suffix == ".safetensors":
         yield from _header_notes(path)
+    elif path.suffix in _PICKLES and zipfile.is_zipfile(path):
+        yield from _pickled_words(path)
     elif path.suffix not in _BINARY:
         with path.open(encoding="utf-8", errors="replace") as file:
             yield from file
+
+
+def _pickled_words(path: Path) -> Iterator[str]:
+    """The part of a torch file that is no tensor, as text: settings, and with them places, are pickled there."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".pkl"):
+                yield from archive.read(name).decode("latin-1").splitlines()
 
 
 def _header_notes(path: Path) -> list[str]:

@@ -104,7 +104,8 @@ def stage_publication(
         copy_own_parts(run, checkpoint, folder)
     if replay_from is not None:
         state = Path(replay_from)
-        shutil.copytree(state, folder / RECIPE_FOLDER / state.name)
+        # training_args.bin is not read when a run goes on, and names places of this machine.
+        shutil.copytree(state, folder / RECIPE_FOLDER / state.name, ignore=shutil.ignore_patterns("training_args.bin"))
         left_out.pop(state.name, None)
     write_recipe_folder(run, folder)
     incomplete = write_documents(folder, repo_id, run, allow_incomplete=allow_incomplete, notes=notes)
