@@ -145,6 +145,7 @@ def main() -> None:
         print(f"A Hub for you alone. In another shell:\n\nexport HF_ENDPOINT={hub.endpoint} HF_TOKEN={hub.token}"
               f"{without_xet}\n\nIts account is {hub.user!r}. Ctrl-C ends it.", flush=True)  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that started it with `&` has it ignored
     try:
         server.serve_forever()
     except KeyboardInterrupt:
