@@ -118,6 +118,44 @@ def test_pictures_have_a_licence_of_their_own() -> None:
     ]
 
 
+def test_the_parts_of_a_source_are_asked_one_by_one() -> None:
+    parts = [
+        {"name": "a", "num_examples": 1, "licence": "CC-BY-4.0", "images_licence": "Flickr terms of each picture"},
+        {"name": "b", "num_examples": 1, "licence": "CC-BY-NC-4.0"},
+    ]
+    statement = compose(QWEN, {**CC_BY, "licence": "mixed, see the parts", "parts": parts})
+    found = {(part.kind, part.name): part.commercial for part in statement.parts if part.kind != "component"}
+    assert found == {("data", "a"): "yes", ("pictures", "a"): "unclear", ("data", "b"): "no"}
+
+
+@pytest.mark.parametrize(
+    ("language_model", "source", "explained"),
+    [
+        pytest.param(VICUNA, CC_BY, "under the conditions listed", id="Vicuna"),
+        pytest.param(VICUNA, CC_BY, "do not use outputs to improve other large language models", id="Llama 2 asks"),
+        pytest.param(VICUNA, GPT_4, "compete with OpenAI", id="GPT-4"),
+        pytest.param(VICUNA, CC_BY_NC, "at least one part forbids it", id="CC-BY-NC"),
+        pytest.param(QWEN, {**CC_BY, "licence": "CC-BY-NC-SA-4.0"}, "at least one part forbids it", id="CC-BY-NC-SA"),
+        pytest.param(QWEN, CC_BY, "No declared part restricts", id="Qwen"),
+        pytest.param(QWEN, {**CC_BY, "licence": None}, "nobody has stated a licence", id="unstated"),
+        pytest.param(QWEN, {**CC_BY, "licence": "unknown"}, "no licence is stated there", id="stated unknown"),
+        pytest.param(QWEN, {**CC_BY, "licence": "do what you want!"}, "no licence expression", id="nonsense"),
+        pytest.param(VICUNA, LLAMA_2_TEACHER, "may not improve", id="Llama-2 teaches Vicuna"),
+        pytest.param(QWEN, LLAMA_3_TEACHER, "not allowed for this language model", id="Llama-3 teaches Qwen"),
+        pytest.param(QWEN, LLAMA_31_TEACHER, "begins its name with Llama", id="Llama-3.1 teaches Qwen"),
+        pytest.param(QWEN, QWEN_TEACHER, "asks nothing of outputs", id="Qwen teaches Qwen"),
+        pytest.param(QWEN, UNSTATED_TEACHER, "no rule is known for these terms", id="unstated teacher"),
+    ],
+)
+def test_the_reason_stands_in_the_file_that_people_read(
+    language_model: str, source: dict[str, Any], explained: str, tmp_path: Path
+) -> None:
+    compose(language_model, source).write(tmp_path)
+    text = (tmp_path / "LICENSE.md").read_text()
+    assert explained in text
+    assert DISCLAIMER in text
+
+
 def test_what_the_publisher_states_stands_where_the_part_says_nothing() -> None:
     facts = CardFacts(licences={PRIVATE: {"licence": "MIT", "evidence": "https://example.org/licence"}})
     statement = compose_licences(make_run(PRIVATE, CC_BY), None, facts)
@@ -239,3 +277,11 @@ def test_the_lint_finds_a_wrong_tag_a_wrong_name_and_a_missing_sentence() -> Non
     assert [one for one in found if "Built with Llama" in one]
     right = "---\nlicense: llama3.1\n---\n" + "\n".join([*statement.displays, *statement.notices])
     assert lint_card(right, statement, "me/Llama-3.1-llava") == []
+
+
+def test_the_lint_asks_for_llama_2s_tag_and_sentence() -> None:
+    statement = compose(VICUNA, CC_BY)
+    (sentence,) = statement.notices
+    assert "its parts come to llama2" in lint_card("license: apache-2.0\n" + sentence, statement, "me/llava")[0]
+    assert "does not show 'Llama 2 is licensed" in lint_card("license: llama2\n", statement, "me/llava")[0]
+    assert lint_card("license: llama2\n" + sentence, statement, "me/llava") == []
