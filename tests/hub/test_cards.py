@@ -83,6 +83,16 @@ def test_the_card_has_mixture_settings_commands_results_and_components(folder: P
     assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] > 0.9
 
 
+def test_a_streamed_run_has_no_counts_and_says_so(folder: Path) -> None:
+    run = read_run(folder)
+    run["data"] = {"streaming": True, "sources": [{"name": "scenes"}], "dropped": {}}
+    run["mixture_lock"] = None
+    (folder / "run.json").write_text(json.dumps(run))
+    card = render(folder)
+    assert "read as a stream" in card
+    assert "| scenes | not counted | not counted | not counted | not counted | Apache-2.0 |" in card
+
+
 def test_a_gap_refuses_the_card_and_is_said_where_it_is_allowed(folder: Path) -> None:
     (folder / "evaluation.json").unlink()
     with pytest.raises(CardError, match=r"how well it answers \(evaluation\.json\).*--allow_incomplete"):

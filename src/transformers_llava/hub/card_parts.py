@@ -122,17 +122,16 @@ def _mixture(stage: Stage) -> str:
     rows = []
     for source in data.get("sources", []):
         declared, lock = stated.get(source["name"], {}), counted.get(source["name"], {})
-        tokens = lock.get("proportion_of_tokens")
         rows.append(
             [
                 source["name"],
-                f"{source['num_used']:,}",
-                f"{source['proportion']:.1%}",
-                f"{tokens:.1%}" if tokens is not None else "not counted",
-                "not counted" if source["num_images"] is None else f"{source['num_images']:,}",
+                _counted(source.get("num_used"), ","),
+                _counted(source.get("proportion"), ".1%"),
+                _counted(lock.get("proportion_of_tokens"), ".1%"),
+                _counted(source.get("num_images"), ","),
                 declared.get("licence") or "unknown",
                 declared.get("provenance") or "unknown",
-                f"`{_short(source['digest'])}`",
+                f"`{_short(source.get('digest'))}`",
             ]
         )
     header = ["source", "examples", "of examples", "of tokens", "pictures", "licence", "answers by", "content"]
@@ -140,6 +139,8 @@ def _mixture(stage: Stage) -> str:
     if "num_used" in data:
         text += f", {data['num_used']:,} examples"
         text += f", {data['num_dropped']:,} records left out" if "num_dropped" in data else ", as published"
+    if data.get("streaming"):
+        text += ", read as a stream, whose records are counted as they come and not beforehand"
     tables = [f"{text}:", _table(header, rows)]
     for name, source in stated.items():
         if source.get("parts"):
@@ -148,6 +149,10 @@ def _mixture(stage: Stage) -> str:
                 _table(["part", "examples", "licence", "answers by"], list(_parts(source))),
             ]
     return "\n\n".join(tables)
+
+
+def _counted(value: float | None, form: str) -> str:
+    return "not counted" if value is None else format(value, form)
 
 
 def _parts(source: dict[str, Any]) -> Iterator[list[str]]:
