@@ -9,6 +9,7 @@ import pytest
 PACKAGE = "transformers_llava"
 ROOT = Path(__file__).parents[1] / "src" / PACKAGE
 FLOORS = {
+    "artifacts": 0.5,  # files that others wrote, and the bounds on them; imports nothing of ours
     "modeling": 0,
     "conversion": 1,
     "data": 1,
