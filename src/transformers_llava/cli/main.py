@@ -2,10 +2,12 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from transformers_llava.cli.errors import CommandError
+from transformers_llava.cli.failures import USER_MISTAKE, describe_failure, wants_traceback
 
 
 # Contract: `transformers_llava.cli.commands.<name>` has `add_parser(subparsers)`, which sets the defaults `run`
@@ -27,7 +29,14 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status; a person's mistake is one message, without a traceback."""
+    """
+    Run one command.
+
+    Returns:
+        `int`: The exit status: 0; 1 for findings (`verify`, `data verify`); 2 for a user's mistake; 3 for a failure
+        that nobody foresaw; 130 for Ctrl-C. What failed is one message on standard error, and a traceback only with
+        `LLAVA_TRACEBACK=1`.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(argv[0] if argv else None)
     args, unknown = parser.parse_known_args(argv)
@@ -39,9 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.fields = unknown
     try:
         return args.run(args) or 0
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter flushes it once more when it ends)
+        return 0
     except CommandError as error:
         print(f"llava {args.command}: {error}", file=sys.stderr)
-        return 2
+        return USER_MISTAKE
+    except (Exception, KeyboardInterrupt) as error:
+        if wants_traceback():
+            raise
+        text, status = describe_failure(error, args.command)
+        print(text, file=sys.stderr)
+        return status
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:

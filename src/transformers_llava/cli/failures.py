@@ -1,0 +1,185 @@
+"""Turn what slipped through a command into a short report: what failed, where, and what to do; never a traceback."""
+
+import errno
+import os
+import traceback
+from pathlib import Path
+
+from transformers_llava.cli.errors import CommandError
+
+
+TRACEBACK_VARIABLE = "LLAVA_TRACEBACK"
+USER_MISTAKE = 2
+UNEXPECTED = 3
+INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_EXTRAS = {  # module that is missing -> extra that installs it
+    "accelerate": "train",
+    "datasets": "train",
+    "peft": "train",
+    "trl": "train",
+    "bitsandbytes": "quantization",
+    "deepspeed": "deepspeed",
+    "license_expression": "hub",
+    "matplotlib": "inspect",
+    "model_signing": "sign",
+    "OpenSSL": "sign",
+    "psutil": "demo",
+    "sklearn": "demo",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "openai": "serve",
+}
+_LONGEST = 2_000  # characters of a message; some libraries print a whole configuration
+
+
+def wants_traceback() -> bool:
+    """Whether the user asked for tracebacks with `LLAVA_TRACEBACK=1`."""
+    return os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
+
+
+def describe_failure(error: BaseException, command: str) -> tuple[str, int]:
+    """
+    Describe an exception that a command did not catch.
+
+    Args:
+        error (`BaseException`): What was raised.
+        command (`str`): Such as `train`, for the first words of the message.
+
+    Returns:
+        `tuple[str, int]`: The text for standard error, and the exit status: 2 where the user can mend it (a
+        `ValueError` of ours, a missing library, a missing or unreachable file or repository), 130 for Ctrl-C, else 3.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return f"llava {command}: interrupted.", INTERRUPTED
+    known = _known(error)
+    if known is not None:
+        return f"llava {command}: {known}", USER_MISTAKE
+    return (
+        f"llava {command}: failed with {type(error).__name__}: {_shortened(error)}\n"
+        f"  at {_where(error)}\n"
+        "  Nobody foresaw this: either the input is of a new kind, or it is a fault of ours.\n"
+        f"  {TRACEBACK_VARIABLE}=1 shows the traceback. Please report it with the output of `llava env`.",
+        UNEXPECTED,
+    )
+
+
+def _known(error: BaseException) -> str | None:
+    if isinstance(error, CommandError):
+        return str(error)
+    if isinstance(error, ImportError):
+        return _missing_library(error)
+    hub = _hub_failure(error)
+    if hub is not None:
+        return hub
+    if isinstance(error, OSError) and error.errno is not None:
+        return _file_failure(error)
+    if isinstance(error, ValueError) and _is_ours(error):  # says cause, consequence and remedy
+        return str(error)
+    return None
+
+
+def _missing_library(error: ImportError) -> str | None:
+    name = (error.name or "").partition(".")[0]
+    if name == _PACKAGE.name or (not name and not _is_ours(error)):
+        return None
+    extra = _EXTRAS.get(name)
+    if extra is None and not isinstance(error, ModuleNotFoundError):
+        return None
+    remedy = f"pip install 'transformers-llava[{extra}]'" if extra else f"pip install {name}"
+    return f"the library {name or error} is not installed, and this command needs it. Install it: {remedy}"
+
+
+def _hub_failure(error: BaseException) -> str | None:
+    """Messages of the Hub's client: gated, missing, offline, no network. It is asked only if it was imported."""
+    from huggingface_hub import errors
+
+    for one in _chain(error):
+        repository = _named_repository(one)
+        if isinstance(one, errors.GatedRepoError):
+            return (
+                f"the repository{repository} is gated: its owner asks for your agreement first. Open its page on the "
+                "Hub, accept the terms, and log in with `hf auth login` (or set HF_TOKEN)."
+            )
+        if isinstance(one, errors.RepositoryNotFoundError):
+            return (
+                f"the repository{repository} does not exist on the Hub, or it is private and you are not logged in. "
+                "Check the spelling, or log in with `hf auth login`."
+            )
+        if isinstance(one, errors.OfflineModeIsEnabled):
+            return (
+                f"the repository{repository} is not in the local cache, and HF_HUB_OFFLINE=1 forbids to ask the Hub. "
+                "Unset it, or name a local folder."
+            )
+        if type(one).__name__ in ("ConnectError", "ConnectTimeout", "ReadTimeout", "ProxyError", "ConnectionError"):
+            return (
+                f"the Hub cannot be reached ({_shortened(one)}). Check the network, the proxy (HTTPS_PROXY) and "
+                "HF_ENDPOINT, or name a local folder."
+            )
+        if isinstance(one, errors.HFValidationError):
+            return f"there is no such folder here, and it is no name of a repository either: {_shortened(one)}"
+        if isinstance(one, errors.LocalEntryNotFoundError):
+            return (
+                "a file is not in the local cache, and could not be fetched from the Hub. Check the network, or "
+                f"name a local folder. ({_shortened(one)})"
+            )
+        if isinstance(one, errors.HfHubHTTPError):
+            return f"the Hub refused: {_shortened(one)}"
+    return None
+
+
+def _named_repository(error: BaseException) -> str:
+    name = getattr(error, "repo_id", None)
+    return f" {name!r}" if name else ""
+
+
+def _file_failure(error: OSError) -> str | None:
+    name = repr(str(error.filename)) if error.filename is not None else "a file"
+    reasons = {
+        errno.ENOENT: "does not exist",
+        errno.EACCES: "may not be opened by you",
+        errno.EPERM: "may not be changed by you",
+        errno.EISDIR: "is a folder, and a file is needed",
+        errno.ENOTDIR: "lies below something that is a file",
+        errno.ENOSPC: "cannot be written: the disk is full",
+        errno.EDQUOT: "cannot be written: your quota is used up",
+        errno.EROFS: "lies on a read-only disk",
+        errno.ENAMETOOLONG: "has a name that is too long",
+        errno.EADDRINUSE: "(an address of the network) is in use; choose another port",
+    }
+    reason = reasons.get(error.errno or 0)
+    return None if reason is None else f"{name} {reason}. Correct the path or make room, and run the command again."
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception and those that it was raised from."""
+    found: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in found:
+        found.append(one)
+        one = one.__cause__ or one.__context__
+    return found
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether the innermost frame, where it was raised, is code of this package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).resolve().is_relative_to(_PACKAGE)
+
+
+def _where(error: BaseException) -> str:
+    """The innermost frame of ours, and the innermost of all: enough to find the place without a traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(_PACKAGE)]
+    places = [ours[-1]] if ours else []
+    places += [frames[-1]] if frames and frames[-1] not in places else []
+    return ", in ".join(f"{Path(*Path(place.filename).parts[-3:])}:{place.lineno}" for place in places) or "the start"
+
+
+def _shortened(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+__all__ = ["INTERRUPTED", "TRACEBACK_VARIABLE", "UNEXPECTED", "USER_MISTAKE", "describe_failure", "wants_traceback"]
