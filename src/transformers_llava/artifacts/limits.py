@@ -8,3 +8,9 @@ MAX_YAML_NODES = 200_000  # after aliases are written out: ten lines of aliases 
 
 # Names of stages, roles, sources' folders: what may become part of a path.
 MAX_NAME_LENGTH = 100
+
+# Requests to `llava serve`.
+MAX_REQUEST_BYTES = 64 * 2**20  # a body with its images in base64; more is answered by 413 before it is read
+MAX_REQUEST_IMAGES = 32
+MAX_REQUEST_MESSAGES = 1_000
+MAX_STOP_STRINGS = 16

@@ -1,31 +1,88 @@
-"""`llava serve`: the server of transformers, which then knows our checkpoints."""
+"""`llava serve`: answer OpenAI clients over HTTP, with one checkpoint of any layout."""
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+from transformers_llava.cli.errors import CommandError
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "serve",
         help="answer over HTTP, as OpenAI's API does",
-        description="`transformers serve` with open_llava registered: an OpenAI-compatible server. Its own options, "
-        "such as --port 8000 and --device cpu, are passed on.",
+        description="An OpenAI-compatible server (chat completions, responses, completions, models) for one "
+        "checkpoint: ours, an original or llava-hf. Images come in the request; addresses and "
+        "files of the server are read only where a flag allows it.",
         epilog="Example: llava serve my-checkpoint --port 8000. It needs `pip install transformers-llava[serve]`.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="folder or Hub id to load and use for all requests")
-    parser.set_defaults(run=run, takes_fields=True)
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; the default is for this machine alone"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto)")
+    parser.add_argument("--dtype", default="auto", help="auto (as stored), float32, bfloat16, float16 (default: auto)")
+    parser.add_argument(
+        "--attn_implementation",
+        choices=("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
+        help="default: the model's own",
+    )
+    parser.add_argument("--quantization", choices=("bnb-4bit", "bnb-8bit"), help="needs the extra `quantization`")
+    parser.add_argument("--compile", action="store_true", help="torch.compile with a static cache")
+    parser.add_argument(
+        "--allow_image_urls", action="store_true", help="fetch images that requests name by http address"
+    )
+    parser.add_argument(
+        "--image_root", type=Path, metavar="FOLDER", help="read images that requests name below FOLDER"
+    )
+    parser.add_argument("--log_level", default="warning", choices=("debug", "info", "warning", "error"))
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from transformers.cli.transformers import app
+    if not 0 <= args.port <= 65535:
+        raise CommandError(f"--port is {args.port}, and must be from 0 (any free port) to 65535.")
+    if args.image_root is not None and not args.image_root.is_dir():
+        raise CommandError(f"--image_root names {str(args.image_root)!r}, and there is no such folder.")
+    from transformers.utils.import_utils import is_serve_available
+
+    if not is_serve_available():
+        raise CommandError("the server's libraries are missing. Install them: pip install 'transformers-llava[serve]'")
+    import uvicorn
+    from transformers.cli.serving.model_manager import ModelManager
+    from transformers.utils import logging
 
     import transformers_llava
-    from transformers_llava.cli.errors import CommandError
+    from transformers_llava.generation.server.app import build_app
+    from transformers_llava.generation.server.images import ImageSources
 
     transformers_llava.register()
+    logging.set_verbosity(logging.log_levels[args.log_level])
+    _check_name(args.model)
     try:
-        app(args=["serve", args.model, *args.fields], prog_name="llava", standalone_mode=False)
-    except ImportError as error:
-        raise CommandError(f"{error}. Without it there is no server.") from error
+        manager = ModelManager(
+            device=args.device,
+            dtype=args.dtype,
+            attn_implementation=args.attn_implementation,
+            quantization=args.quantization,
+            force_model=args.model,
+        )
+    except (ValueError, OSError) as error:
+        raise CommandError(f"{args.model!r} cannot be loaded: {error}") from error
+    app = build_app(manager, ImageSources(args.allow_image_urls, args.image_root), compile=args.compile)
+    uvicorn.run(app, host=args.host, port=args.port, log_level="info")
     return 0
+
+
+def _check_name(model: str) -> None:
+    """A path that is not there is said to be missing, instead of being called a malformed repository."""
+    looks_like_path = (
+        model.startswith((".", "/", "~")) or model.count("/") > 1 or Path(model).suffix in (".json", ".safetensors")
+    )
+    if not Path(model).is_dir() and (looks_like_path or Path(model).exists()):
+        raise CommandError(f"there is no folder {model!r}. Name a checkpoint's folder, or a repository as OWNER/NAME.")
+
+
+__all__ = ["add_parser", "run"]

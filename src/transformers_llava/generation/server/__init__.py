@@ -1,0 +1,1 @@
+"""Answer OpenAI clients over HTTP with transformers' own request handlers, after every request was checked."""
