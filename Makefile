@@ -18,7 +18,7 @@ TEST_ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak bench gpu cards style types clean
+.PHONY: help install demo test soak bench gpu cards wheel docs style types clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
@@ -53,13 +53,26 @@ gpu: $(STAMP)  ## the same questions to one GPU at the shapes of a 7B; ARGS=--dr
 cards: $(STAMP)  ## render hub_cards/ again from its facts and the packaged recipes
 	$(BIN)/python -m transformers_llava.hub.stated_cards hub_cards
 
+# The environment is new, and has the core dependencies alone: what a user of `pip install transformers-llava` has.
+wheel:  ## build sdist and wheel; install the wheel into a new environment, convert there and answer (1 minute)
+	rm -rf dist build/wheel
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check "build>=1.2" "hatchling>=1.26" $(TORCH_ARGS) "$(TORCH)"
+	build/wheel/bin/python -m build --no-isolation -o dist
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt dist/*.whl
+	cd build && wheel/bin/python ../tests/wheel/answer.py ../tests/fixtures/checkpoints
+
+docs: $(STAMP)  ## build the site into build/site; a broken link fails
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt -e ".[docs]"
+	$(BIN)/mkdocs build --clean
+
 style: $(STAMP)  ## format, lint, check types
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests examples
+	$(BIN)/ruff check --fix src tests examples
 	$(BIN)/mypy
 
 types: $(STAMP)  ## check types only
 	$(BIN)/mypy
 
 clean:  ## remove .venv and what demo and tests wrote
-	rm -rf $(VENV) demo_output build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo_output build dist site .pytest_cache .mypy_cache .ruff_cache
