@@ -9,7 +9,11 @@ from tiny import make_image, make_model, make_processor
 
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "benchmarks").rglob("*.md")),
+]
 BLOCKS = [
     pytest.param(block, id=f"{document.relative_to(ROOT)}:{number}")
     for document in DOCUMENTS
