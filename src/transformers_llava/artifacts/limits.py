@@ -14,3 +14,12 @@ MAX_REQUEST_BYTES = 64 * 2**20  # a body with its images in base64; more is answ
 MAX_REQUEST_IMAGES = 32
 MAX_REQUEST_MESSAGES = 1_000
 MAX_STOP_STRINGS = 16
+# The scan of a publication before it leaves. What lies beyond a bound is not read, and the plan says so with its size.
+SCAN_MAX_BYTES_PER_FILE = 2**30  # unpacked, of one file with all it contains; a gigabyte of text takes some minutes
+SCAN_MAX_SKIPPED_BYTES = 64 * 2**30  # pixels that are unpacked only to get at what stands behind them
+SCAN_MAX_MEMBERS = 200_000  # files in one archive, those in archives inside it included
+SCAN_MAX_DEPTH = 3  # archives in archives
+SCAN_MAX_VALUE_BYTES = 64 * 2**20  # one value of a table, one note in an image, a header of safetensors
+SCAN_CHUNK_BYTES = 4 * 2**20  # read at once
+SCAN_OVERLAP = 8192  # characters read again with the next chunk, so that nothing is divided by its edge
+SCAN_MAX_FINDINGS = 20  # of one kind in one file that are listed; the rest is counted

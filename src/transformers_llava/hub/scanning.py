@@ -1,14 +1,13 @@
-"""A folder that is about to leave to what must not: tokens, keys, paths, the names of this machine and its user."""
+"""Look through a folder that is about to be published for what must not leave: secrets, private paths, own names."""
 
-import getpass
-import json
-import re
-import socket
-import struct
-import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from transformers_llava.artifacts.limits import SCAN_MAX_FINDINGS, SCAN_OVERLAP
+from transformers_llava.hub.scan_files import Piece, Reading, read_pieces
+from transformers_llava.hub.scan_rules import Match, Rule, find, load_rules, name_rules
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class Finding:
     Something that must not be published.
 
     Args:
-        path (`str`): File, from the publication's folder on.
+        path (`str`): File, from the publication's folder on; after `!` where in it.
         line (`int`): Its line, from 1.
         kind (`str`): What it is.
         excerpt (`str`): Enough of it to find it; of a secret only its beginning.
@@ -32,133 +31,114 @@ class Finding:
         return f"{self.path}:{self.line}: {self.kind} ({self.excerpt})"
 
 
-_SECRETS = {
-    "a Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
-    "a GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})"),
-    "an OpenAI or Anthropic key": re.compile(r"\bsk-(?:ant-|proj-)?[A-Za-z0-9_-]{20,}"),
-    "an AWS key": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "a Google key": re.compile(r"\bAIza[A-Za-z0-9_-]{35}"),
-    "a Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
-    "a private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"),
-    "a password in an address": re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@\"']+:[^\s/@\"']+@"),
-    "a Weights & Biases key": re.compile(r"(?i)\bWANDB_API_KEY\W{1,4}[0-9a-f]{40}\b"),
-}
-# Folders in which people and machines keep their own things. Not `/usr/bin/env` or `/bin/sh`.
-_PLACES = re.compile(
-    r"(?<![\w.:/~-])(?:/(?:home|Users|root|tmp|mnt|data|scratch|work|workspace|opt|srv|media|private|var|nfs|gpfs|lustre)"
-    r"(?:/[\w.+@%=-]+)+|~/[\w.+@%=-]+|[A-Za-z]:\\(?:[\w .+@%=-]+\\)+)"
-)
-_TOO_COMMON = {
-    "root",
-    "user",
-    "admin",
-    "ubuntu",
-    "localhost",
-    "runner",
-    "build",
-    "app",
-    "main",
-    "model",
-    "data",
-    "test",
-}
-# What people and programs did not write as text about this machine: texts of the data, words of a tokenizer.
-_NOT_READ_FOR_NAMES = {"tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"}
-_BINARY = {
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".zip",
-    ".tar",
-    ".parquet",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".webp",
-    ".model",
-    ".npz",
-}
-_PICKLES = {".bin", ".pt", ".pth"}
-_EXCERPT = 60  # characters
+@dataclass(frozen=True)
+class Unread:
+    """Some bytes of a file that were not looked into, and why."""
+
+    path: str
+    reason: str
+    num_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.reason}, {self.num_bytes:,} bytes)"
 
 
-def scan_folder(folder: str | Path) -> list[Finding]:
+@dataclass(frozen=True)
+class ScanReport:
     """
-    Looks into every file of a folder: texts line by line, of safetensors files the header, where programs leave notes.
+    What a scan came to.
 
-    What comes from data files and tokenizers is read for secrets and not for names or places: a caption may well say
+    Args:
+        findings (`list[Finding]`): In the order of files and lines; empty if the folder may leave.
+        unread (`list[Unread]`): What was not looked into.
+    """
+
+    findings: list[Finding]
+    unread: list[Unread]
+
+    def describe(self) -> list[str]:
+        """What was not looked into, by reason: one line each, with the largest files by name."""
+        lines = []
+        for reason in dict.fromkeys(one.reason for one in self.unread):
+            files = sorted((one for one in self.unread if one.reason == reason), key=lambda one: -one.num_bytes)
+            named = ", ".join(f"{one.path} {one.num_bytes:,}" for one in files[:3])
+            others = f" and {len(files) - 3} more files" if len(files) > 3 else ""
+            total = sum(one.num_bytes for one in files)
+            lines.append(f"not read by the scan for secrets: {reason}, {total:,} bytes ({named}{others})")
+        return lines
+
+
+# Texts of the data, words of a tokenizer: not what people and programs wrote about this machine.
+_VOCABULARIES = {"tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "tokenizer.model"}
+_SHORTEST_IN_BINARY = 12  # characters of a path among bytes: shorter ones turn up by chance
+
+
+def scan_folder(folder: str | Path) -> ScanReport:
+    """
+    Looks into every file of a folder: texts, and the texts in archives, tables, weights, pickles and images.
+
+    What comes from data files and tokenizers is read for secrets and not for names or paths: a caption may well say
     `/home/page`, and it is what the publication is about.
 
     Args:
         folder (`str`): What would be uploaded.
 
     Returns:
-        `list[Finding]`: in the order of files and lines; empty if it may leave.
+        `ScanReport`: findings, and what was not looked into.
     """
     folder = Path(folder)
-    findings = []
+    findings: list[Finding] = []
+    unread: list[Unread] = []
+    rules = (*load_rules(), *name_rules())
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            findings += list(_scan_file(path, path.relative_to(folder).as_posix()))
-    return findings
-
-
-def _scan_file(path: Path, name: str) -> Iterator[Finding]:
-    of_data = path.name in _NOT_READ_FOR_NAMES or name.startswith("recipe/data/")
-    names = {} if of_data else own_names()
-    for number, line in enumerate(_lines(path), start=1):
-        for kind, pattern in _SECRETS.items():
-            for match in pattern.finditer(line):
-                yield Finding(name, number, kind, match.group()[:8] + "...")
-        if of_data:
+        if not path.is_file():
             continue
-        for match in _PLACES.finditer(line):
-            yield Finding(name, number, "a path of a machine", match.group()[:_EXCERPT])
-        for kind, pattern in names.items():
-            for match in pattern.finditer(line):
-                start = max(0, match.start() - 20)
-                yield Finding(name, number, kind, line[start : match.end() + 20].strip()[:_EXCERPT])
+        reading = Reading(path.relative_to(folder).as_posix())
+        of_data = path.name in _VOCABULARIES or reading.name.startswith("recipe/data/")
+        applied = [rule for rule in rules if rule.in_data] if of_data else rules
+        findings += _listed(list(_scan_pieces(read_pieces(path, reading), applied)))
+        unread += [Unread(reading.name, reason, size) for reason, size in reading.unread.items() if size]
+    return ScanReport(findings, unread)
 
 
-def own_names() -> dict[str, re.Pattern[str]]:
-    """The host and the user of this machine, where their names are telling enough to be looked for."""
-    found = {"the name of this machine": socket.gethostname()}
-    try:
-        found["the name of its user"] = getpass.getuser()
-    except (OSError, KeyError):  # a container without an entry for its user
-        pass
-    return {
-        kind: re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
-        for kind, name in found.items()
-        if len(name) >= 4 and name.lower() not in _TOO_COMMON
-    }
+def _scan_pieces(pieces: Iterator[Piece], rules: Sequence[Rule]) -> Iterator[Finding]:
+    before, line, shown = "", 1, set[tuple[str, int]]()
+    for piece in pieces:
+        if not piece.is_continued:
+            before, line, shown = "", 1, set()
+        text = before + piece.text
+        kept = text[-SCAN_OVERLAP:]
+        offset = len(text) - len(kept)
+        again = set()
+        for match in find(text, rules):
+            if match.start >= offset:
+                again.add((match.kind, match.start - offset))
+            if (match.kind, match.start) in shown or (piece.is_binary and not _stands_out(match)):
+                continue
+            number = line + text.count("\n", 0, match.start)
+            yield Finding(piece.name, number, match.kind, match.excerpt)
+        line += text.count("\n", 0, offset)
+        before, shown = kept, again
 
 
-def _lines(path: Path) -> Iterator[str]:
-    if path.suffix == ".safetensors":
-        yield from _header_notes(path)
-    elif path.suffix in _PICKLES and zipfile.is_zipfile(path):
-        yield from _pickled_words(path)
-    elif path.suffix not in _BINARY:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            yield from file
+def _stands_out(match: Match) -> bool:
+    return match.excerpt.endswith("...") or (match.excerpt.isascii() and len(match.excerpt) >= _SHORTEST_IN_BINARY)
 
 
-def _pickled_words(path: Path) -> Iterator[str]:
-    """The part of a torch file that is no tensor, as text: settings, and with them places, are pickled there."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".pkl"):
-                yield from archive.read(name).decode("latin-1").splitlines()
+def _listed(findings: list[Finding]) -> list[Finding]:
+    """Of each kind the first ones, and how many more there are."""
+    findings.sort(key=lambda one: (one.path, one.line))
+    counts: Counter[str] = Counter()
+    listed = []
+    for one in findings:
+        counts[one.kind] += 1
+        if counts[one.kind] <= SCAN_MAX_FINDINGS:
+            listed.append(one)
+    for kind, count in counts.items():
+        if count > SCAN_MAX_FINDINGS:
+            last = next(one for one in reversed(findings) if one.kind == kind)
+            listed.append(Finding(last.path, last.line, kind, f"and {count - SCAN_MAX_FINDINGS:,} more like it"))
+    return listed
 
 
-def _header_notes(path: Path) -> list[str]:
-    """The free text in the header of a safetensors file, one line each."""
-    with path.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(min(size, 100_000_000)))
-    return [f"{key}: {value}" for key, value in header.get("__metadata__", {}).items()]
-
-
-__all__ = ["Finding", "own_names", "scan_folder"]
+__all__ = ["Finding", "ScanReport", "Unread", "scan_folder"]

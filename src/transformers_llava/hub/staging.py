@@ -112,7 +112,9 @@ def stage_publication(
     manifest = write_manifest(folder, layout=chosen, repo_id=repo_id, incomplete=incomplete)
     if key is not None:
         sign(folder, Path(key))
-    return Publication(folder, chosen, manifest, notes, left_out, scan_folder(folder))
+    report = scan_folder(folder)
+    notes += report.describe()
+    return Publication(folder, chosen, manifest, notes, left_out, report.findings)
 
 
 def _choose_layout(checkpoint: Path, layout: Layout | None, notes: list[str]) -> Layout:
