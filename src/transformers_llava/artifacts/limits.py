@@ -23,3 +23,6 @@ SCAN_MAX_VALUE_BYTES = 64 * 2**20  # one value of a table, one note in an image,
 SCAN_CHUNK_BYTES = 4 * 2**20  # read at once
 SCAN_OVERLAP = 8192  # characters read again with the next chunk, so that nothing is divided by its edge
 SCAN_MAX_FINDINGS = 20  # of one kind in one file that are listed; the rest is counted
+
+# What a part of a publication says of its license: an expression has a line, a note some sentences.
+MAX_LICENSE_STATEMENT = 1000  # characters
