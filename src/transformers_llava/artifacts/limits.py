@@ -26,3 +26,5 @@ SCAN_MAX_FINDINGS = 20  # of one kind in one file that are listed; the rest is c
 
 # What a part of a publication says of its license: an expression has a line, a note some sentences.
 MAX_LICENSE_STATEMENT = 1000  # characters
+MAX_LICENSE_FILE_BYTES = 2**20  # of a license file beside a base model; the GPL has 35 kB
+MAX_LICENSE_FILES = 20  # of one base model

@@ -11,6 +11,7 @@ from transformers_llava.hub.cards import generated_parts, missing_fields, render
 from transformers_llava.hub.curves import draw_curves
 from transformers_llava.hub.evaluation_results import read_results, write_eval_results
 from transformers_llava.hub.licences import LicenceStatement, compose_licences, lint_card
+from transformers_llava.hub.license_texts import check_license_texts
 from transformers_llava.hub.manifest import Manifest
 from transformers_llava.hub.openness import write_openness
 from transformers_llava.hub.stages import stages_of
@@ -34,7 +35,7 @@ def write_documents(
     facts = _facts(folder)
     draw_curves(stages_of(run), folder)
     write_eval_results(folder, read_results(folder, facts))
-    statement = _write_licences(folder, run, facts)
+    statement = _write_licences(folder, run, facts, held_in=folder)
     incomplete = missing_fields(folder, facts, statement)
     card = render_card(folder, repo_id, facts, statement, allow_incomplete=allow_incomplete)
     errors, warnings = validate_card(card)
@@ -43,6 +44,7 @@ def write_documents(
     (folder / "README.md").write_text(card, encoding="utf-8")
     notes += [f"card: {warning}" for warning in warnings]
     notes += [f"licences: {problem}" for problem in lint_card(card, statement, repo_id)]
+    notes += [f"licences: {missing}" for missing in check_license_texts(statement.parts, folder).missing]
     notes.append(f"licences: {statement.summary}")
     return incomplete
 
@@ -53,7 +55,7 @@ def check_documents(folder: Path, run: dict[str, Any], manifest: Manifest) -> It
         again = Path(scratch)
         try:
             facts = _facts(folder)
-            statement = _write_licences(again, run, facts)
+            statement = _write_licences(again, run, facts, held_in=folder)
             card = render_card(folder, manifest.repo_id, facts, statement, allow_incomplete=True)
         except (ValueError, KeyError, TypeError, OSError) as error:
             yield "documents", "failed", f"they cannot be computed again: {error!r}"
@@ -77,10 +79,15 @@ def _facts(folder: Path) -> CardFacts:
     return read_card_facts(path) if path.is_file() else CardFacts()
 
 
-def _write_licences(folder: Path, run: dict[str, Any], facts: CardFacts) -> LicenceStatement:
-    statement = compose_licences(run, stages_of(run)[-1].run.get("mixture_lock"), facts)
-    statement.write(folder)
-    write_openness(folder, run, statement)
+def statement_of(folder: Path, run: dict[str, Any], facts: CardFacts | None = None) -> LicenceStatement:
+    """What the licenses of a publication come to, with the facts that lie in it."""
+    return compose_licences(run, stages_of(run)[-1].run.get("mixture_lock"), facts or _facts(folder))
+
+
+def _write_licences(target: Path, run: dict[str, Any], facts: CardFacts, *, held_in: Path) -> LicenceStatement:
+    statement = statement_of(target, run, facts)
+    statement.write(target, check_license_texts(statement.parts, held_in))
+    write_openness(target, run, statement)
     return statement
 
 
@@ -97,4 +104,4 @@ def _first_difference(computed: str, there: str) -> str:
     return "it has lines that the run does not give"
 
 
-__all__ = ["check_documents", "write_documents"]
+__all__ = ["check_documents", "statement_of", "write_documents"]

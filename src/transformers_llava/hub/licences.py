@@ -1,4 +1,4 @@
-"""Declared licences of base models, data and teachers to one statement: verdict, obligations, notices, naming."""
+"""Compose the declared licenses of base models, data and teachers: verdict, obligations, notices, naming."""
 
 import re
 from collections.abc import Iterator
@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers_llava.hub.card_facts import CardFacts
 from transformers_llava.hub.licence_terms import UNKNOWN, VERDICTS, read_terms, table, worst
+from transformers_llava.hub.license_texts import TextsReport
+from transformers_llava.hub.markdown import write_table
 from transformers_llava.hub.stages import stages_of
 
 
@@ -83,14 +85,20 @@ class LicenceStatement:
 
     def table(self) -> str:
         """The parts as a Markdown table."""
-        lines = ["| part | what | declared | commercial use | because |", "|---|---|---|---|---|"]
+        rows = []
         for part in self.parts:
             why = " ".join(word for word in (part.why, f"<{part.evidence}>" if part.evidence else "") if word)
-            lines.append(f"| {part.name} | {part.kind} | {part.declared} | {part.commercial} | {why} |")
-        return "\n".join(lines)
+            rows.append([part.name, part.kind, part.declared, part.commercial, why])
+        return write_table(["part", "what", "declared", "commercial use", "because"], rows)
 
-    def write(self, target: Path) -> list[Path]:
-        """`LICENSE.md` and `NOTICE`."""
+    def write(self, target: Path, texts: TextsReport | None = None) -> list[Path]:
+        """
+        Writes `LICENSE.md` and `NOTICE`.
+
+        Args:
+            target (`Path`): Gets both.
+            texts (`TextsReport`, *optional*): The license texts beside them, and those that are missing.
+        """
         licence, notice = target / "LICENSE.md", target / "NOTICE"
         sections = [
             "# Licences",
@@ -100,11 +108,14 @@ class LicenceStatement:
             "## What is asked for",
             "\n".join(f"- {one}" for one in self.obligations) or "Nothing beyond the licences themselves.",
         ]
+        if texts is not None and (texts.present or texts.missing):
+            sections += ["## License texts", "\n".join(f"- [`{one}`]({one})" for one in texts.present)]
+            sections.append("\n".join(f"- **Missing:** {one}" for one in texts.missing))
         if self.name_prefixes:
             sections.append("The name of a model made from this begins with: " + ", ".join(self.name_prefixes) + ".")
         if self.problems:
             sections += ["## Not understood, or not allowed", "\n".join(f"- {one}" for one in self.problems)]
-        licence.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+        licence.write_text("\n\n".join(filter(None, sections)) + "\n", encoding="utf-8")
         lines = [*self.notices, *self.displays] or ["No part of this asks for a notice."]
         notice.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return [licence, notice]
@@ -135,6 +146,7 @@ def compose_licences(run: dict[str, Any], lock: dict[str, Any] | None, facts: Ca
                 problems += [problem] if problem else []
     parts = [*components, *data, *teachers]
     problems += [f"{part.name}: {problem}" for part in parts if (problem := read_terms(part.declared).problem)]
+    problems += list(_stated_for_nobody(run, lock, facts))
     keys = [key for part in parts for key in read_terms(part.declared).keys]
     rules = [table()["terms"].get(key, {}) for key in keys if not _is_of_teacher(key, parts)]
     teaching = [table()["teachers"].get(key, {}) for part in teachers for key in read_terms(part.declared).keys]
@@ -181,6 +193,18 @@ def _components(run: dict[str, Any], facts: CardFacts) -> Iterator[LicencePart]:
             else:
                 declared, why, evidence = None, "nobody has stated a licence", ""
             yield _part("component", base["name"], declared, why, evidence)
+
+
+def _stated_for_nobody(run: dict[str, Any], lock: dict[str, Any] | None, facts: CardFacts) -> Iterator[str]:
+    """Licenses of `card.yaml` that have no effect: nothing has that name."""
+    known = [base[name] for stage in stages_of(run) for base in stage.run.get("base_models", []) for name in _NAMES]
+    known += [one["name"] for source in _sources(run, lock) for one in [source, *(source.get("parts") or [])]]
+    for name in sorted(facts.licences.keys() - set(known)):
+        parts = ", ".join(dict.fromkeys(known))
+        yield f"card.yaml states a license for {name!r}, which is nothing of this model: {parts}"
+
+
+_NAMES = ("name", "role")
 
 
 def _sources(run: dict[str, Any], lock: dict[str, Any] | None) -> Iterator[dict[str, Any]]:

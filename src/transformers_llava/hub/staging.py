@@ -8,7 +8,8 @@ from typing import Literal
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.export import builtin_type
 from transformers_llava.conversion.reports import REPORT_FILE
-from transformers_llava.hub.documents import write_documents
+from transformers_llava.hub.documents import statement_of, write_documents
+from transformers_llava.hub.license_texts import LICENSE_FOLDER, copy_license_texts
 from transformers_llava.hub.manifest import Manifest, write_manifest
 from transformers_llava.hub.own_parts import copy_own_parts
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, write_recipe_folder
@@ -108,6 +109,8 @@ def stage_publication(
         shutil.copytree(state, folder / RECIPE_FOLDER / state.name, ignore=shutil.ignore_patterns("training_args.bin"))
         left_out.pop(state.name, None)
     write_recipe_folder(run, folder)
+    notes += copy_license_texts(run, statement_of(folder, run).parts, checkpoint, folder)
+    left_out.pop(LICENSE_FOLDER, None)
     incomplete = write_documents(folder, repo_id, run, allow_incomplete=allow_incomplete, notes=notes)
     manifest = write_manifest(folder, layout=chosen, repo_id=repo_id, incomplete=incomplete)
     if key is not None:
