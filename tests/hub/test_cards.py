@@ -1,5 +1,6 @@
 """Cards: what they hold, that they are valid, that what people wrote stays, and that committed ones are current."""
 
+import ast
 import json
 import re
 import shutil
@@ -12,12 +13,15 @@ import yaml
 
 from tiny import make_image, make_model, make_processor
 from transformers_llava.hub.card_facts import CardFacts, CardFactsError, read_card_facts
+from transformers_llava.hub.card_parts import usage_part
 from transformers_llava.hub.card_validation import validate_card
 from transformers_llava.hub.cards import CardError, generated_parts, merge_card, missing_fields, render_card
+from transformers_llava.hub.curves import draw_curves, losses_of
 from transformers_llava.hub.evaluation_results import write_eval_results
 from transformers_llava.hub.licences import compose_licences, lint_card
-from transformers_llava.hub.stages import read_run
-from transformers_llava.hub.stated_cards import render_stated_card
+from transformers_llava.hub.license_texts import check_license_texts, write_packaged_texts
+from transformers_llava.hub.stages import read_run, stages_of
+from transformers_llava.hub.stated_cards import render_stated_card, stated_run
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +48,16 @@ def test_committed_cards_are_what_would_be_rendered_now_and_valid(path: Path, fo
     rendered = render_stated_card(facts, path.parent.name) if facts.recipes else render(folder)
     committed = (path.parent / "README.md").read_text()
     assert rendered == committed, "run `make cards`"
+    if facts.recipes:
+        statement = compose_licences(stated_run(facts.recipes), None, facts)
+        write_packaged_texts(statement.parts, folder)
+        statement.write(folder, check_license_texts(statement.parts, folder))
+        names = {"LICENSE.md", "NOTICE", "licenses/openai--clip-vit-large-patch14-336/LICENSE.txt"}
+        there = {str(one.relative_to(path.parent)) for one in path.parent.rglob("*") if one.is_file()}
+        assert there == names | {"README.md", "card.yaml"}
+        assert all((folder / name).read_text() == (path.parent / name).read_text() for name in names), (
+            "run `make cards`"
+        )
     errors, warnings = validate_card(committed)
     assert (errors, warnings) == ([], [])
     assert "More Information Needed" not in committed
@@ -155,15 +169,163 @@ def test_the_lint_of_a_rendered_card_finds_nothing(folder: Path) -> None:
     ("text", "message"),
     [
         ("titel: x", r"\['titel'\]"),
-        ("- a", "Known are"),
-        ("tags: x", "`tags` takes a list"),
-        ("a: [", "can not be read"),
+        ("- a", "holds .*'a'.* where a mapping"),
+        ("a: [", "cannot be read.*is not YAML"),
+        ("tags: x", "'card.yaml': `tags` takes a list, and has 'x'"),
+        ("tags: [x, 5]", r"`tags\[1\]` takes text, and has 5"),
+        ("title: [x]", r"`title` takes text, and has \['x'\]"),
+        ("prompt:", "`prompt` takes text, and has nothing"),
+        ("layout: own", "`layout` takes builtin or open_llava, and has 'own'"),
+        ("licences: [x]", r"`licences` takes names .*language_model: MIT.*has \['x'\]"),
+        ("licences: MIT", "`licences` takes names .*has 'MIT'"),
+        ("licences: {language_model: 4}", "`licences.language_model` takes a license, .*has 4"),
+        ("licences: {language_model: {name: MIT}}", r"`licences.language_model` has \['name'\]"),
+        ("licences: {language_model: {evidence: x}}", "`licences.language_model` states no license"),
+        ("licences: {language_model: ' '}", "`licences.language_model` states no license"),
+        ("licences: {x: {licence: MIT, license: MIT}}", "has both `license` and `licence`"),
+        ("evaluation: x", "`evaluation` takes a list"),
+        ("evaluation: [x]", r"`evaluation\[0\]` has 'x' where a result is expected"),
+        ("evaluation: [{metric: m, value: 1}]", r"`evaluation\[0\]` has no `task`"),
+        ("evaluation: [{task: t}]", "has no `metric`, `value`"),
+        (
+            "evaluation: [{task: t, metric: m, value: high}]",
+            r"`evaluation\[0\]`: `value` takes a number, and has 'high'",
+        ),
+        ("evaluation: [{task: t, metric: m, value: .nan}]", "`value` takes a number, and has nan"),
+        ("evaluation: [{task: t, metric: m, value: 1, source: 5}]", "`source` takes text, and has 5"),
+        ("evaluation: [{task: t, metric: m, value: 1, num_examples: many}]", "`num_examples` takes a count"),
+        ("evaluation: [{task: t, metric: m, value: 1, measured-by: us}]", r"has \['measured-by'\]. Known are dataset"),
     ],
 )
 def test_facts_that_would_have_no_effect_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "card.yaml").write_text(text)
     with pytest.raises(CardFactsError, match=message):
         read_card_facts(tmp_path / "card.yaml")
+
+
+def test_facts_may_be_written_as_one_would(tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(
+        "licenses:\n  language_model: MIT\n  vision_tower: {license: Apache-2.0, evidence: https://x.org}\n"
+    )
+    facts = read_card_facts(path)
+    assert facts.licences == {
+        "language_model": {"licence": "MIT"},
+        "vision_tower": {"licence": "Apache-2.0", "evidence": "https://x.org"},
+    }
+    path.write_text("")
+    assert read_card_facts(path) == CardFacts()
+    with pytest.raises(CardFactsError, match=r"cannot be read.*nowhere\.yaml"):
+        read_card_facts(tmp_path / "nowhere.yaml")
+
+
+def test_a_license_for_nothing_is_a_problem_and_not_silent(folder: Path) -> None:
+    statement = compose_licences(read_run(folder), None, CardFacts(licences={"langauge_model": {"licence": "MIT"}}))
+    assert any("'langauge_model', which is nothing of this model: " in one for one in statement.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "evaluation.json' holds .* where a mapping is expected"),
+        ("{", "evaluation.json' is not JSON"),
+        ("{}", "'evaluation.json' has no list `tasks`"),
+        ('{"tasks": {"a": 1}}', "'evaluation.json' has no list `tasks`"),
+        ('{"tasks": ["x"]}', r"'evaluation.json': `tasks\[0\]` has 'x'"),
+        ('{"tasks": [{"metric": "m", "value": 1}]}', r"'evaluation.json': `tasks\[0\]` has no `task`"),
+        ('{"tasks": [{"task": "t", "metric": "m", "value": NaN}]}', "`value` takes a number"),
+    ],
+)
+def test_an_evaluation_that_is_none_is_refused_with_its_file_and_field(folder: Path, text: str, message: str) -> None:
+    (folder / "evaluation.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        render(folder)
+
+
+def test_the_prompt_of_the_example_is_python_whatever_it_says(folder: Path) -> None:
+    for prompt in ('What does "STOP" mean?', "a\\b\nc", "it's", "```", "{x}", "\u00fc"):
+        facts = CardFacts(prompt=prompt)
+        code = usage_part('me/a-"quoted"-name', "builtin", facts)
+        (block,) = re.findall(r"```python\n(.*?)```", code, re.DOTALL)
+        values = {node.value for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Constant)}
+        assert {prompt, 'me/a-"quoted"-name'} <= values
+
+
+def test_cells_of_every_table_are_escaped(folder: Path) -> None:
+    odd = "a|b\nc <!-- llava:end data --> <!-- llava:begin data -->"
+    run = json.loads((folder / "run.json").read_text())
+    for stage in (run, *run["previous"]):
+        for source in (*stage["mixture"]["sources"], *stage["data"]["sources"]):
+            source["name"] = odd
+        for source in stage["mixture"]["sources"]:
+            source |= {"licence": odd, "parts": [{"name": odd, "num_examples": 1, "licence": odd, "teacher": odd}]}
+    (folder / "run.json").write_text(json.dumps(run))
+    result = {"task": odd, "metric": odd, "value": 1.0, "measured_by": odd}
+    facts = CardFacts(evaluation=[result], licences={odd: {"licence": "MIT"}}, summary=odd)
+    card = render_card(folder, "me/x", facts, compose_licences(run, None, facts), allow_incomplete=True)
+    assert set(generated_parts(card)) >= {"summary", "data", "evaluation", "licence", "metadata"}
+    body = card.split("\n---\n", 1)[1]
+    assert len(re.findall("<!-- llava:", body)) == 2 * (len(generated_parts(card)) - 1)
+    assert merge_card(card, card) == card
+    tables = [lines.strip().splitlines() for lines in re.findall(r"(?:^\|.*\n?)+", body, re.MULTILINE)]
+    assert len(tables) > 8
+    for table in tables:
+        columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table}
+        assert len(columns) == 1, table
+    assert "a\\|b c &lt;!-- llava:end data -->" in card
+
+
+def test_stated_cards_say_of_every_setting_whose_it_is() -> None:
+    ours = {"per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "packed"}
+    ours |= {"attn_implementation", "max_grad_norm", "seed"}
+    stated = [path for path in CARDS if read_card_facts(path).recipes]
+    assert len(stated) == 6
+    for path in stated:
+        training = generated_parts((path.parent / "README.md").read_text())["training"]
+        theirs, _, own = training.partition("Settings of our recipes, which are not the authors':")
+        named = [set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) for text in (theirs, own)]
+        assert named[1] == ours
+        assert {"learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs"} <= named[0]
+        assert not named[0] & ours
+        assert "examples per optimizer step | 256" in theirs
+        assert "Whether gradients were clipped is not known" in own
+
+
+def test_cards_of_parts_are_adapters_and_their_code_names_what_can_be_loaded() -> None:
+    for path in CARDS:
+        card = (path.parent / "README.md").read_text()
+        metadata = yaml.safe_load(card.split("---")[1])
+        is_part = path.parent.name.endswith(("-lora", "-projector"))
+        assert metadata.get("base_model_relation") == (
+            "adapter" if is_part else "finetune" if "base_model" in metadata else None
+        )
+        usage = generated_parts(card)["usage"]
+        made = re.findall(r"^llava convert \S+ (\S+)", usage, re.MULTILINE)
+        for name in re.findall(r'model="([^"]+)"', usage) + re.findall(r"^llava serve (\S+)", usage, re.MULTILINE):
+            assert "/" in name or name in made or f"OWNER/{name}" in usage, (path, name)
+
+
+def test_a_loss_that_is_no_number_is_left_out_of_the_curve_and_counted(folder: Path) -> None:
+    run = read_run(folder)
+    run["loss_history"] = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan")}, {"step": 3, "loss": None}]
+    run["loss_history"] += [{"step": 4, "loss": 1.0}, {"step": 5, "learning_rate": 0.1}]
+    stage = stages_of(run)[-1]
+    assert losses_of(stage) == [(1, 2.0), (4, 1.0)]
+    (folder / "run.json").write_text(json.dumps(run))
+    assert draw_curves(stages_of(run), folder) is not None
+    assert "2 logged losses were no number" in render(folder)
+
+
+def test_the_licence_of_the_mixture_names_the_revision_that_says_it() -> None:
+    mixture = yaml.safe_load((ROOT / "src/transformers_llava/mixtures/llava-v1.5-mix665k.yaml").read_text())
+    (source,) = mixture["sources"]
+    assert "README of October 2023" in source["licence"]
+    assert source["licence_revision"] in source["licence_url"]
+
+
+def test_metadata_on_the_hub_that_is_no_yaml_is_refused_by_name(folder: Path) -> None:
+    with pytest.raises(CardError, match=r"README\.md: the metadata.*Mend it on the Hub"):
+        merge_card("---\na: [\n---\nText\n", render(folder))
 
 
 @pytest.mark.parametrize(
@@ -177,6 +339,8 @@ def test_facts_that_would_have_no_effect_are_refused(tmp_path: Path, text: str, 
         ({"tags": "llava"}, "no list of words"),
         ({"model-index": [{"name": "x"}]}, r"`model-index[0].results` is missing"),
         ({"model-index": [{"name": "x", "results": [{"metrics": [{}]}]}]}, "metrics[0].value"),
+        ({"model-index": [{"name": "x", "results": ["y"]}]}, "results[0]` has no fields"),
+        ({"model-index": [{"name": "x", "results": [{"task": "t", "metrics": ["m"]}]}]}, "task.type` is missing"),
     ],
 )
 def test_what_the_hub_would_refuse_is_refused_here(metadata: dict, message: str) -> None:

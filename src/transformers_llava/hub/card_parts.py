@@ -1,11 +1,13 @@
-"""A run record to the parts of its card, each a piece of Markdown about one thing."""
+"""Write the parts of a card from a run record, each a piece of Markdown about one thing."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from transformers_llava.hub.card_facts import CardFacts
-from transformers_llava.hub.curves import CURVES_NAME, losses_of
+from transformers_llava.hub.curves import CURVES_NAME, losses_of, num_not_finite
 from transformers_llava.hub.licences import LicenceStatement
+from transformers_llava.hub.markdown import write_table
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, training_arguments
 from transformers_llava.hub.stages import Stage
 
@@ -33,20 +35,27 @@ def summary_part(facts: CardFacts, stages: list[Stage]) -> str:
 
 
 def usage_part(repo_id: str, layout: str, facts: CardFacts) -> str:
-    """Code that runs as it stands, but for the picture."""
+    """Code that runs as it stands, but for the picture; and for the name, where there is no owner yet."""
     if facts.usage is not None:
         return f"## Use\n\n{facts.usage.strip()}"
     registers = (
         "import transformers_llava  # registers the model with transformers\n" if layout == "open_llava" else ""
     )
+    replace = "" if "/" in repo_id else f"  # a folder of this name; on the Hub it has an owner: OWNER/{repo_id}"
     return (
         "## Use\n\n```python\n"
         f"{registers}from transformers import pipeline\n\n"
-        f'answerer = pipeline("image-text-to-text", model="{repo_id}")\n'
-        f'question = [{{"type": "image", "path": "picture.png"}}, {{"type": "text", "text": "{facts.prompt}"}}]\n'
+        f'answerer = pipeline("image-text-to-text", model={_literal(repo_id)}){replace}\n'
+        'question = [{"type": "image", "path": "picture.png"}, '
+        f'{{"type": "text", "text": {_literal(facts.prompt)}}}]\n'
         'answer = answerer(text=[{"role": "user", "content": question}], return_full_text=False)\n'
         'print(answer[0]["generated_text"])\n```'
     )
+
+
+def _literal(text: str) -> str:
+    """A text as Python writes it, on one line, and without what would end the block of code."""
+    return json.dumps(text, ensure_ascii=False).replace("`", "\\x60" if "```" in text else "`")
 
 
 def architecture_part(config: dict[str, Any], stages: list[Stage]) -> str:
@@ -63,13 +72,15 @@ def architecture_part(config: dict[str, Any], stages: list[Stage]) -> str:
         f"language model `{text['model_type']}`, {text['num_hidden_layers']} layers of {text['hidden_size']}",
         f"features of layer {config['vision_feature_layer']}",
     ]
-    tables = [_table(["component", "base", "revision", "weights sha256"], rows), "; ".join(facts) + "."]
+    tables = [write_table(["component", "base", "revision", "weights sha256"], rows), "; ".join(facts) + "."]
     for stage in stages:
         trained = [
             [row["component"], row["mode"], f"{row['parameters']:,}", f"{row['trainable']:,}"]
             for row in stage.run["components"]
         ]
-        tables.append(f"Stage `{stage.name}`:\n\n" + _table(["component", "mode", "parameters", "trained"], trained))
+        tables.append(
+            f"Stage `{stage.name}`:\n\n" + write_table(["component", "mode", "parameters", "trained"], trained)
+        )
     return "## Architecture\n\n" + "\n\n".join(tables)
 
 
@@ -86,21 +97,33 @@ def bases_part(stages: list[Stage]) -> str:
     facts = ", ".join(
         f"{name} `{settings[name]}`" for name in ("projector_type", "vision_feature_layer") if name in settings
     )
-    tables = [_table(["component", "base", "revision"], rows), facts + "." if facts else ""]
-    return "## Architecture\n\n" + "\n\n".join([*filter(None, tables), _table(["stage", *_COMPONENTS], modes)])
+    tables = [write_table(["component", "base", "revision"], rows), facts + "." if facts else ""]
+    return "## Architecture\n\n" + "\n\n".join([*filter(None, tables), write_table(["stage", *_COMPONENTS], modes)])
 
 
 def recipes_part(stages: list[Stage], facts: CardFacts) -> str:
-    """Hyper-parameters and commands of packaged recipes, and what is said of hardware and time."""
+    """Hyper-parameters and commands of packaged recipes, whose each is, and what is said of hardware and time."""
     commands = "\n".join(f"llava train --config {stage.run['recipe']['name']}" for stage in stages)
-    text = [
-        "## Training",
-        _hyperparameters(stages),
-        "As packaged recipes of transformers-llava:",
-        f"```bash\n{commands}\n```",
-    ]
-    said = [words for words in (facts.hardware, facts.time) if words]
-    return "\n\n".join([*text, ", ".join(said) + "." if said else ""]).strip()
+    text = ["## Training"]
+    if facts.own_settings:
+        text += [
+            "As the authors published it, in their paper, README, scripts and the defaults of their code:",
+            _hyperparameters(stages, [name for name in HYPERPARAMETERS if name not in facts.own_settings]),
+        ]
+        said = [words for words in (facts.hardware, facts.time) if words]
+        text += [", ".join(said) + "."] if said else []
+        ours = write_table(["", *(f"`{stage.name}`" for stage in stages)], _settings(stages, facts.own_settings))
+        text += [
+            " ".join(filter(None, ["Settings of our recipes, which are not the authors':", facts.own_settings_note])),
+            ours,
+        ]
+    else:
+        text.append(_hyperparameters(stages, HYPERPARAMETERS))
+    text += ["As packaged recipes of transformers-llava:", f"```bash\n{commands}\n```"]
+    if not facts.own_settings:
+        said = [words for words in (facts.hardware, facts.time) if words]
+        text += [", ".join(said) + "."] if said else []
+    return "\n\n".join(text)
 
 
 _COMPONENTS = ("vision_tower", "multi_modal_projector", "language_model")
@@ -141,12 +164,12 @@ def _mixture(stage: Stage) -> str:
         text += f", {data['num_dropped']:,} records left out" if "num_dropped" in data else ", as published"
     if data.get("streaming"):
         text += ", read as a stream, whose records are counted as they come and not beforehand"
-    tables = [f"{text}:", _table(header, rows)]
+    tables = [f"{text}:", write_table(header, rows)]
     for name, source in stated.items():
         if source.get("parts"):
             tables += [
                 f"`{name}` is made of:",
-                _table(["part", "examples", "licence", "answers by"], list(_parts(source))),
+                write_table(["part", "examples", "licence", "answers by"], list(_parts(source))),
             ]
     return "\n\n".join(tables)
 
@@ -166,7 +189,7 @@ def training_part(stages: list[Stage], facts: CardFacts, *, has_curve: bool) -> 
     commands = "\n".join("llava " + " ".join(training_arguments(stage)) for stage in stages)
     text = [
         "## Training",
-        _hyperparameters(stages),
+        _hyperparameters(stages, HYPERPARAMETERS),
         f"Every setting in force is in `{RECIPE_FOLDER}/`; from inside that folder:",
         f"```bash\n{commands}\n```",
         *(_run(stage, facts) for stage in stages),
@@ -176,14 +199,18 @@ def training_part(stages: list[Stage], facts: CardFacts, *, has_curve: bool) -> 
     return "\n\n".join(text)
 
 
-def _hyperparameters(stages: list[Stage]) -> str:
-    rows = [
+def _hyperparameters(stages: list[Stage], names: Iterable[str]) -> str:
+    rows = _settings(stages, names)
+    rows.append(["examples per optimizer step", *(str(_global_batch(stage)) for stage in stages)])
+    return write_table(["", *(f"`{stage.name}`" for stage in stages)], rows)
+
+
+def _settings(stages: list[Stage], names: Iterable[str]) -> list[list[str]]:
+    return [
         [f"`{name}`", *(_value(stage.configuration.get(name)) for stage in stages)]
-        for name in HYPERPARAMETERS
+        for name in names
         if any(stage.configuration.get(name) is not None for stage in stages)
     ]
-    rows.append(["examples per optimizer step", *(str(_global_batch(stage)) for stage in stages)])
-    return _table(["", *(f"`{stage.name}`" for stage in stages)], rows)
 
 
 def _run(stage: Stage, facts: CardFacts) -> str:
@@ -201,6 +228,8 @@ def _run(stage: Stage, facts: CardFacts) -> str:
         words.append(f"{progress['peak_memory_gb']:.2f} GB")
     if losses:
         words.append(f"loss {losses[0][1]:.3f} at step {losses[0][0]}, {losses[-1][1]:.3f} at step {losses[-1][0]}")
+    if count := num_not_finite(stage):
+        words.append(f"{count:,} logged losses were no number")
     return ", ".join(words) + "."
 
 
@@ -258,11 +287,6 @@ def _short(digest: str | None) -> str:
 
 def _and(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 __all__ = [

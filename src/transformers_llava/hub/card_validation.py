@@ -36,7 +36,7 @@ def validate_card(text: str, repo_type: str = "model") -> tuple[list[str], list[
         return [], ["the card has no metadata (YAML between two lines of ---)"]
     try:
         values = yaml.safe_load(match.group(2))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: such as a month 13
         return [f"the metadata is not YAML: {str(error).splitlines()[0]}"], []
     if not isinstance(values, dict):
         return ["the metadata has no fields"], []
@@ -81,24 +81,32 @@ def _errors_of_results(entry: Any, where: str) -> Iterator[str]:
         return
     for number, result in enumerate(entry["results"]):
         place = f"{where}.results[{number}]"
-        if not (result.get("task") or {}).get("type"):
+        if not isinstance(result, dict):
+            yield f"`{place}` has no fields"
+            continue
+        if not _fields(result.get("task")).get("type"):
             yield f"`{place}.task.type` is missing"
         for name in ("type", "name"):
-            if not (result.get("dataset") or {}).get(name):
+            if not _fields(result.get("dataset")).get(name):
                 yield f"`{place}.dataset.{name}` is missing"
         if not isinstance(result.get("metrics"), list):
             yield f"`{place}.metrics` is missing"
-        for position, metric in enumerate(result.get("metrics") or []):
+            continue
+        for position, metric in enumerate(result["metrics"]):
             for name in ("type", "value"):
-                if metric.get(name) is None:
+                if _fields(metric).get(name) is None:
                     yield f"`{place}.metrics[{position}].{name}` is missing"
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _warnings(values: dict[str, Any], repo_type: str) -> Iterator[str]:
     if values.get("license") == "other" and not values.get("license_name"):
         yield "`license: other` should come with `license_name`"
     tag = values.get("pipeline_tag")
-    if repo_type == "model" and tag is not None and tag not in _enums()["pipeline_tags"]:
+    if repo_type == "model" and tag is not None and str(tag) not in _enums()["pipeline_tags"]:
         yield f"`pipeline_tag: {tag}` is no task of the Hub"
 
 

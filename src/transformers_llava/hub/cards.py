@@ -1,4 +1,4 @@
-"""A publication to its README.md: generated parts between markers, and what people wrote around them."""
+"""Render the README.md of a publication: generated parts between markers, and what people wrote around them."""
 
 import json
 import re
@@ -7,11 +7,13 @@ from typing import Any
 
 import yaml
 
+from transformers_llava.artifacts.untrusted import DocumentError, parse_yaml
 from transformers_llava.hub import card_parts
 from transformers_llava.hub.card_facts import CardFacts
 from transformers_llava.hub.curves import CURVES_NAME
 from transformers_llava.hub.evaluation_results import model_index, read_results, results_table
 from transformers_llava.hub.licences import LicenceStatement
+from transformers_llava.hub.markdown import escape_markers
 from transformers_llava.hub.stages import Stage, read_run, stages_of
 
 
@@ -70,7 +72,11 @@ def render_card(
 def assemble_card(metadata: dict[str, Any], title: str, parts: dict[str, str]) -> str:
     """Metadata, heading, and every part that says something between its markers."""
     text = [f"---\n{_yaml(metadata)}---", f"# {title}"]
-    text += [f"<!-- llava:begin {name} -->\n{part}\n<!-- llava:end {name} -->" for name, part in parts.items() if part]
+    text += [
+        f"<!-- llava:begin {name} -->\n{escape_markers(part)}\n<!-- llava:end {name} -->"
+        for name, part in parts.items()
+        if part
+    ]
     return "\n\n".join(text) + "\n"
 
 
@@ -97,7 +103,7 @@ def missing_fields(folder: Path, facts: CardFacts, statement: LicenceStatement) 
 
 def generated_parts(card: str) -> dict[str, str]:
     """What stands between the markers, by name; and `metadata`, the fields that are generated."""
-    parts = {match["name"]: match["text"] for match in _PART.finditer(card)}
+    parts = {match["name"]: match["text"] for match in _PART.finditer(_FRONT_MATTER.sub("", card, count=1))}
     values = {name: value for name, value in _front_matter(card).items() if name in _GENERATED_FIELDS}
     return {**parts, "metadata": _yaml(values)} if values else parts
 
@@ -122,7 +128,7 @@ def merge_card(existing: str | None, rendered: str) -> str:
     body = _FRONT_MATTER.sub("", existing, count=1)
     if len(_MARKER.findall(body)) != 2 * len(_PART.findall(body)):
         raise CardError(
-            "the card on the Hub has a marker (<!-- llava:begin ... -->) without its other half, so it can not be "
+            "the card on the Hub has a marker (<!-- llava:begin ... -->) without its other half, so it cannot be "
             "told what is generated there. Mend it there, or remove that part with its marker."
         )
     if not _PART.search(body):
@@ -188,7 +194,10 @@ def card_metadata(
         "language": facts.language,
     }
     if bases:
-        values |= {"base_model": list(dict.fromkeys(bases)), "base_model_relation": "finetune"}
+        values |= {
+            "base_model": list(dict.fromkeys(bases)),
+            "base_model_relation": facts.base_model_relation or "finetune",
+        }
     if datasets:
         values["datasets"] = list(dict.fromkeys(datasets))
     recorded = [] if facts.recipes else ["reproducible"]  # by `llava reproduce`, from a run that recorded itself
@@ -200,7 +209,12 @@ def card_metadata(
 
 def _front_matter(card: str) -> dict[str, Any]:
     match = _FRONT_MATTER.match(card)
-    values = yaml.safe_load(match.group(1)) if match else None
+    if match is None:
+        return {}
+    try:
+        values = parse_yaml(match.group(1), "README.md: the metadata", kind=object)
+    except DocumentError as error:
+        raise CardError(f"{error} Mend it on the Hub, or remove the block between the lines of ---.") from error
     return values if isinstance(values, dict) else {}
 
 

@@ -1,6 +1,8 @@
-"""The losses of every stage to one picture."""
+"""Draw the losses of every stage as one image."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -14,8 +16,21 @@ _INK, _GREY, _LINE = (30, 30, 30), (200, 200, 200), (31, 90, 160)
 
 
 def losses_of(stage: Stage) -> list[tuple[int, float]]:
-    """(step, loss) of every logged step."""
-    return [(entry["step"], entry["loss"]) for entry in stage.run["loss_history"] if "loss" in entry]
+    """(step, loss) of every logged step whose loss is a number; see `num_not_finite` for the others."""
+    return [(entry["step"], entry["loss"]) for entry in _logged(stage) if _is_finite(entry["loss"])]
+
+
+def num_not_finite(stage: Stage) -> int:
+    """Logged steps whose loss was infinite or no number."""
+    return sum(not _is_finite(entry["loss"]) for entry in _logged(stage))
+
+
+def _logged(stage: Stage) -> list[dict[str, Any]]:
+    return [entry for entry in stage.run.get("loss_history") or [] if "loss" in entry]
+
+
+def _is_finite(loss: Any) -> bool:
+    return isinstance(loss, int | float) and math.isfinite(loss)
 
 
 def draw_curves(stages: list[Stage], folder: Path) -> Path | None:
@@ -54,4 +69,4 @@ def _draw_panel(draw: ImageDraw.ImageDraw, points: list[tuple[int, float]], titl
     draw.line(line, fill=_LINE, width=2)
 
 
-__all__ = ["CURVES_NAME", "draw_curves", "losses_of"]
+__all__ = ["CURVES_NAME", "draw_curves", "losses_of", "num_not_finite"]

@@ -1,6 +1,5 @@
-"""`evaluation.json` and stated results to the card's table, its `model-index`, and the Hub's `.eval_results/`."""
+"""Write measured and stated results: the card's table, its `model-index`, and the Hub's `.eval_results/`."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,9 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-from transformers_llava.hub.card_facts import CardFacts
+from transformers_llava.artifacts.untrusted import read_json
+from transformers_llava.hub.card_facts import CardFacts, CardFactsError, check_result
+from transformers_llava.hub.markdown import write_table
 
 
 EVALUATION_NAME = "evaluation.json"
@@ -22,11 +23,17 @@ def read_results(folder: Path, facts: CardFacts) -> list[dict[str, Any]]:
 
     Each has `task`, `metric`, `value`; and where known `num_examples`, `protocol`, `harness`, `harness_version`,
     `dataset`, `dataset_revision`, `measured_by`, `source`.
+
+    Raises:
+        `ValueError`: `evaluation.json` is no such file; with its name and the field.
     """
-    measured = []
+    measured: list[dict[str, Any]] = []
     path = folder / EVALUATION_NAME
     if path.is_file():
-        measured = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+        tasks = read_json(path).get("tasks")
+        if not isinstance(tasks, list):
+            raise CardFactsError(f'{EVALUATION_NAME!r} has no list `tasks`: {{"tasks": [{{"task": ..., ...}}]}}.')
+        measured = [check_result(one, f"{EVALUATION_NAME!r}: `tasks[{number}]`") for number, one in enumerate(tasks)]
     return [{"measured_by": _US, **one} for one in measured] + [
         {"measured_by": "not stated", **one} for one in facts.evaluation
     ]
@@ -34,16 +41,15 @@ def read_results(folder: Path, facts: CardFacts) -> list[dict[str, Any]]:
 
 def results_table(results: list[dict[str, Any]]) -> str:
     """As Markdown; whose figure it is stands beside it."""
-    lines = ["| task | metric | value | questions | protocol | measured by |", "|---|---|---:|---:|---|---|"]
+    rows = []
     for one in results:
         harness = " ".join(str(one[name]) for name in ("harness", "harness_version") if one.get(name))
         protocol = "; ".join(text for text in (one.get("protocol", ""), harness) if text)
         whose = one["measured_by"] + (f" (<{one['source']}>)" if one.get("source") else "")
         number = f"{one['num_examples']:,}" if one.get("num_examples") else ""
-        lines.append(
-            f"| {one['task']} | {one['metric']} | {_figure(one['value'])} | {number} | {protocol} | {whose} |"
-        )
-    return "\n".join(lines)
+        rows.append([one["task"], one["metric"], _figure(one["value"]), number, protocol, whose])
+    header = ["task", "metric", "value", "questions", "protocol", "measured by"]
+    return write_table(header, rows, align="llrrll")
 
 
 def model_index(name: str, results: list[dict[str, Any]]) -> list[dict[str, Any]]:

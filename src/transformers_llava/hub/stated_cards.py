@@ -1,5 +1,5 @@
 """
-Packaged recipes and a `card.yaml` to the card of a model that others have trained, or that is not trained yet.
+Render packaged recipes and a `card.yaml` as the card of a model that others have trained, or that is not trained yet.
 
 `python -m transformers_llava.hub.stated_cards hub_cards` renders the cards of a folder again.
 """
@@ -15,6 +15,7 @@ from transformers_llava.hub.card_facts import CardFacts, read_card_facts
 from transformers_llava.hub.cards import assemble_card, card_metadata
 from transformers_llava.hub.evaluation_results import read_results, results_table
 from transformers_llava.hub.licences import compose_licences
+from transformers_llava.hub.license_texts import check_license_texts, write_packaged_texts
 from transformers_llava.hub.stages import stages_of
 
 
@@ -101,12 +102,14 @@ def _verification() -> str:
 
 
 def main(folder: Path) -> None:
-    """Renders `README.md`, `LICENSE.md` and `NOTICE` beside each `card.yaml` that names recipes."""
+    """Renders `README.md`, `LICENSE.md`, `NOTICE` and license texts beside each `card.yaml` that names recipes."""
     for path in sorted(folder.glob("*/card.yaml")):
         facts = read_card_facts(path)
         if facts.recipes:
             (path.parent / "README.md").write_text(render_stated_card(facts, path.parent.name), encoding="utf-8")
-            compose_licences(stated_run(facts.recipes), None, facts).write(path.parent)
+            statement = compose_licences(stated_run(facts.recipes), None, facts)
+            write_packaged_texts(statement.parts, path.parent)
+            statement.write(path.parent, check_license_texts(statement.parts, path.parent))
 
 
 if __name__ == "__main__":
