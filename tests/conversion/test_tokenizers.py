@@ -333,7 +333,7 @@ def test_llama_3_pads_with_its_end_token_and_not_with_an_exclamation_mark(tmp_pa
     assert tokenizer.convert_tokens_to_ids("!") == 0
     assert tokenizer.pad_token == "<|eot_id|>"
     padded = tokenizer(["a!", "a"], padding=True)
-    assert padded["attention_mask"] == [[1, 1], [1, 0]]
+    assert padded["attention_mask"] == [[1, 1], [0, 1]]
 
 
 @pytest.mark.parametrize("name", ["llama_legacy", "llama_nonlegacy", "qwen"])

@@ -15,7 +15,7 @@ DROPPED: dict[str, str] = {
     "_name_or_path": "the model that training started from; never read",
     "use_mm_proj": "written by the original, read only by its v0 code",
     "mm_hidden_size": "follows from the vision tower",
-    "tokenizer_padding_side": "is a setting of the tokenizer, whose own files have it",
+    "tokenizer_padding_side": "a setting of training, whose collators choose their side; processors pad left",
     "image_crop_resolution": "only for image_aspect_ratio='crop_split', which no published checkpoint uses",
     "image_split_resolution": "only for image_aspect_ratio='crop_split', which no published checkpoint uses",
     "vision_tower_pretrained": "only for towers outside transformers",

@@ -165,6 +165,7 @@ def _open_nested(folder: Path, raw: dict[str, Any], layout: str, template: str |
         from transformers_llava.chat_templates import load_chat_template
 
         processor.chat_template = load_chat_template(template)
+    processor.tokenizer.padding_side = "left"
     state = open_state(folder)
     notes: list[str] = []
     state, weights = rename_and_check(state, detect_mapping(state, config.projector_type), config, folder)

@@ -41,7 +41,6 @@ class TokenizerSettings:
     extra_special: tuple[str, ...]
     added: dict[int, AddedToken]
     model_max_length: int | None
-    padding_side: str
 
     @property
     def is_llama(self) -> bool:
@@ -89,7 +88,6 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
         extra_special=tuple(extra_special),
         added=dict(sorted(added.items())),
         model_max_length=int(max_length) if max_length is not None and max_length < 1e9 else None,
-        padding_side=str(config.get("padding_side") or "right"),
     )
 
 

@@ -73,7 +73,7 @@ def load_original_tokenizer(
         **{name: by_text[text] for name, text in named.items()},
         extra_special_tokens=[by_text[text] for text in settings.extra_special if text != image_token],
         model_specific_special_tokens={"image_token": by_text[image_token]},
-        padding_side=settings.padding_side,
+        padding_side="left",  # the files say "right", which is for training: generate() continues from the end
         clean_up_tokenization_spaces=False,
         **({"model_max_length": settings.model_max_length} if settings.model_max_length else {}),
     )

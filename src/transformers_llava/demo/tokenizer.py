@@ -15,7 +15,8 @@ def make_tokenizer(texts: Iterable[str], folder: Path, *, vocab_size: int = 1000
 
     Byte level means that any text can be written, whatever the vocabulary was learned from. Two things are left out
     on purpose: the tokenizer adds no BOS and no EOS (the chat template writes both), and it has no `<image>` row (the
-    processor adds that marker outside the vocabulary).
+    processor adds that marker outside the vocabulary). It pads on the left, for whoever generates in batches; training
+    pads its own rows.
 
     Args:
         texts (`Iterable[str]`): What to learn from. The same texts give the same tokenizer.
@@ -51,7 +52,7 @@ def make_tokenizer(texts: Iterable[str], folder: Path, *, vocab_size: int = 1000
         bos_token=BOS_TOKEN,
         eos_token=EOS_TOKEN,
         pad_token=PAD_TOKEN,
-        padding_side="right",
+        padding_side="left",
         model_max_length=512,
         clean_up_tokenization_spaces=False,
     )

@@ -88,6 +88,7 @@ class OpenLlavaProcessor(ProcessorMixin):
             tokenizer.add_special_tokens(
                 {"additional_special_tokens": [image_token]}, replace_extra_special_tokens=False
             )
+        tokenizer.padding_side = "left"  # generate() continues a batch from its end; training pads its own rows
         token_id = tokenizer.convert_tokens_to_ids(image_token)
         if token_id != config.image_token_id:
             raise ValueError(
