@@ -18,10 +18,10 @@ TEST_ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak bench gpu cards wheel docs style types clean
+.PHONY: help install demo test old-transformers soak bench gpu cards wheel docs style types clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 20
 
 # The stamp is newer than what it was made from, or the install runs again. torch goes first, by its exact number:
 # left to a dependency's range, pip may choose a CUDA build of several gigabytes.
@@ -39,6 +39,15 @@ demo: $(STAMP)  ## train, evaluate, save, load and ask a tiny LLaVA on this mach
 
 test: $(STAMP)  ## all tests (no network, no GPU)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope $(TEST_ARGS)
+
+# An environment of its own below build/: it holds torch, Pillow and transformers 4.57.6, and nothing of this package.
+OLD := build/old_transformers
+old-transformers: $(STAMP)  ## exports load in transformers 4.57.6 and answer as they do here (installs it below build/)
+	test -x $(OLD)/venv/bin/python || $(BIN)/python -m venv $(OLD)/venv
+	$(OLD)/venv/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH_ARGS) "$(TORCH)"
+	$(OLD)/venv/bin/python -m pip install --quiet --disable-pip-version-check numpy pillow transformers==4.57.6
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/old_transformers.py write $(OLD)/folders
+	HF_HUB_OFFLINE=1 $(OLD)/venv/bin/python tests/old_transformers.py compare $(OLD)/folders
 
 soak: $(STAMP)  ## kill trainings at random moments, resume them, compare the bits (5 minutes)
 	GOMP_SPINCOUNT=20000 $(BIN)/python -m benchmarks.soak --json benchmarks/results/soak.json

@@ -20,8 +20,10 @@ from transformers_llava.conversion.export import (
     builtin_type,
     save_builtin_processor,
 )
+from transformers_llava.conversion.export_files import rewrite_for_older_readers
 from transformers_llava.conversion.reports import REPORT_FILE, ConversionReport
 from transformers_llava.conversion.sources import Source, open_source
+from transformers_llava.conversion.tokenizer_backends import SENTENCEPIECE_FILE
 
 
 logger = logging.getLogger(__name__)
@@ -128,6 +130,7 @@ def _write_open_llava(
     config.save_pretrained(folder)
     source.processor.save_pretrained(folder)
     _generation_config(source).save_pretrained(folder)
+    _copy_sentencepiece(source, folder)
     if with_code:
         from transformers_llava.modeling.remote_code_open_llava import add_remote_code
 
@@ -139,6 +142,15 @@ def _write_builtin(source: Source, state: State, folder: Path, max_shard_size: i
     builtin_config(source.config, _main_dtype(state)).save_pretrained(folder)
     save_builtin_processor(source.processor, source.config, folder)
     _generation_config(source).save_pretrained(folder)
+    rewrite_for_older_readers(folder)
+    _copy_sentencepiece(source, folder)
+
+
+def _copy_sentencepiece(source: Source, folder: Path) -> None:
+    """`tokenizer.model` goes along: llama.cpp reads it, and without it takes a table with spare rows for a fault."""
+    file = source.tokenizer_folder / SENTENCEPIECE_FILE
+    if file.is_file():
+        shutil.copyfile(file, folder / SENTENCEPIECE_FILE)
 
 
 def _cast(state: State, dtype: torch.dtype | None) -> State:

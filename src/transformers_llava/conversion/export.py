@@ -1,8 +1,8 @@
 """Our checkpoint to a folder of the built-in `llava` or `llava_next`: for plain transformers, vLLM, MLX and llama.cpp.
 
 The folder has the key names of transformers 4.3x to 4.51 (`language_model.model.*`, `vision_tower.vision_model.*`),
-because each of those readers knows them, and every file they ask for. What the built-in classes cannot express is
-refused.
+because each of those readers knows them. Its JSON files are written for transformers 4.57 and 5, see export_files.py;
+`make old-transformers` shows it. What the built-in classes cannot express is refused.
 """
 
 import re
@@ -17,6 +17,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from transformers_llava.conversion.builtin_configs import padded_rows
 from transformers_llava.conversion.checkpoints import LazyTensor, State, fit_rows
 from transformers_llava.conversion.completeness import empty_model
+from transformers_llava.conversion.export_files import is_known_to_older_readers
 from transformers_llava.conversion.mappings import CLASSIC
 from transformers_llava.conversion.pinpoints import our_pinpoints_to_hf
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
@@ -106,7 +107,7 @@ def builtin_state(state: State, config: OpenLlavaConfig) -> State:
 
 
 def save_builtin_processor(processor: OpenLlavaProcessor, config: OpenLlavaConfig, folder: str | Path) -> None:
-    """Writes the built-in processor with the same pixels, tokens and template; every file that any reader asks for."""
+    """Writes the built-in processor with the same pixels, tokens and template."""
     kind = builtin_type(config)
     images = processor.image_processor
     settings = {
@@ -157,6 +158,17 @@ def builtin_differences(config: OpenLlavaConfig) -> list[str]:
         notes.append(
             f"the original cuts sequences to {config.max_sequence_length} positions, pictures included; built-in "
             "classes do not"
+        )
+    text = config.text_config
+    if text.model_type == "gemma":
+        notes.append(
+            "transformers 4 multiplies image features of a gemma by sqrt(hidden_size) once more, so this folder needs "
+            "transformers 5"
+        )
+    if not is_known_to_older_readers(text.to_dict()):
+        notes.append(
+            f"transformers 4 reads one rope_theta for all layers, this {text.model_type} has several, so this folder "
+            "needs transformers 5"
         )
     if config.image_token_index >= config.text_config.vocab_size:
         notes.append(

@@ -46,6 +46,7 @@ class Source:
         config ([`OpenLlavaConfig`])
         state (`State`): Its weights under our names, lazy.
         processor ([`OpenLlavaProcessor`])
+        tokenizer_folder (`Path`): Where its vocabulary files lie: its own folder, or its base's.
         generation_config (`dict`): What stood in `generation_config.json`.
         config_report, weights, notes: The account.
     """
@@ -56,6 +57,7 @@ class Source:
     config: OpenLlavaConfig
     state: State
     processor: OpenLlavaProcessor
+    tokenizer_folder: Path
     generation_config: dict[str, Any]
     config_report: ConfigReport
     weights: list[KeyAccount]
@@ -147,6 +149,7 @@ def _open_original(
         config=config,
         state=_fit_embeddings(state, config, notes),
         processor=build_original_processor(tokenizer_folder, raw, config, template=template),
+        tokenizer_folder=Path(tokenizer_folder),
         generation_config=_read_json(tokenizer_folder / "generation_config.json"),
         config_report=config_report,
         weights=weights,
@@ -176,6 +179,7 @@ def _open_nested(folder: Path, raw: dict[str, Any], layout: str, template: str |
         config=config,
         state=_fit_embeddings(state, config, notes),
         processor=processor,
+        tokenizer_folder=folder,
         generation_config=_read_json(folder / "generation_config.json"),
         config_report=config_report,
         weights=weights,

@@ -246,4 +246,4 @@ def _replace(pattern: str, content: str) -> JsonDict:
     return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
 
-__all__ = ["Backend", "PrefixRule", "read_backend", "write_prefix_rule"]
+__all__ = ["SENTENCEPIECE_FILE", "Backend", "PrefixRule", "read_backend", "write_prefix_rule"]
