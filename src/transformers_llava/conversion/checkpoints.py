@@ -153,6 +153,35 @@ def parse_size(size: int | str) -> int:
     )
 
 
+def cast_tensor(tensor: LazyTensor, dtype: torch.dtype, name: str) -> LazyTensor:
+    """
+    A weight in another floating-point type, checked when it is read; `name` is its name in errors.
+
+    Raises:
+        ValueError: When it is read, if the type cannot hold one of its values: it would become infinite.
+    """
+    cast = tensor.to(dtype)
+    if cast is tensor or torch.finfo(dtype).max >= torch.finfo(tensor.dtype).max:
+        return cast
+
+    def read() -> torch.Tensor:
+        source = tensor.read()
+        result = source.to(dtype)
+        if (
+            not _is_finite(result)
+            and (too_large := source[result.float().isfinite().logical_not() & source.isfinite()]).numel()
+        ):
+            value = too_large[too_large.abs().argmax()].item()
+            raise ValueError(
+                f"{name} holds {value:g}, which {str(dtype).removeprefix('torch.')} cannot hold (its largest value is "
+                f"{torch.finfo(dtype).max:g}): {too_large.numel()} values would become infinite, and answers with "
+                "them. Nothing was written; use --dtype bfloat16, or leave --dtype out."
+            )
+        return result
+
+    return replace(cast, read=read)
+
+
 def fit_rows(tensor: LazyTensor, rows: int) -> LazyTensor:
     """
     An embedding table or head with `rows` rows: cut, or filled up with the mean of its rows.
@@ -171,6 +200,14 @@ def fit_rows(tensor: LazyTensor, rows: int) -> LazyTensor:
 
 def mean_row(table: torch.Tensor) -> torch.Tensor:
     return table.float().mean(dim=0, keepdim=True).to(table.dtype)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Whether there is neither NaN nor infinity, without a second tensor of that size."""
+    if tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor if tensor.dtype.itemsize > 1 else tensor.float())
+    return bool(low.isfinite() and high.isfinite())
 
 
 def _open_file(file: Path, opened: "_OpenBin") -> State:
@@ -297,6 +334,7 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 __all__ = [
     "LazyTensor",
     "State",
+    "cast_tensor",
     "fit_rows",
     "mean_row",
     "open_file",

@@ -31,7 +31,7 @@ def rename_and_check(
         folder (`Path`): For the message.
 
     Raises:
-        ValueError: For keys without a place, for places without a key, and for shapes that do not fit.
+        ValueError: For keys without a place, for places without a key, and for shapes and types that do not fit.
     """
     model = empty_model(config)
     places = model.state_dict()
@@ -64,6 +64,10 @@ def rename_and_check(
             want[1:] if same_rows else want
         ):
             problems.append(f"{key} is {tensor.shape}, the configuration makes it {want}")
+            continue
+        if places[place].is_floating_point() and not tensor.dtype.is_floating_point:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            problems.append(f"{key} is {kind}, and weights are floating-point numbers")
             continue
         renamed[ours] = tensor
         accounts.append(KeyAccount(key, ours))

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from transformers import GenerationConfig
 
-from transformers_llava.conversion.checkpoints import State, write_state
+from transformers_llava.conversion.checkpoints import State, cast_tensor, write_state
 from transformers_llava.conversion.export import (
     builtin_config,
     builtin_differences,
@@ -154,7 +154,7 @@ def _copy_sentencepiece(source: Source, folder: Path) -> None:
 
 
 def _cast(state: State, dtype: torch.dtype | None) -> State:
-    return state if dtype is None else {key: tensor.to(dtype) for key, tensor in state.items()}
+    return state if dtype is None else {key: cast_tensor(tensor, dtype, key) for key, tensor in state.items()}
 
 
 def _as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
