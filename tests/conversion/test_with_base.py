@@ -14,7 +14,7 @@ from transformers_llava.conversion.assembling import (
     load_projector_checkpoint,
 )
 from transformers_llava.conversion.extraction import extract_projector
-from transformers_llava.conversion.lora import lora_scale
+from transformers_llava.conversion.lora_settings import check_lora_settings
 from transformers_llava.conversion.sources import open_source
 
 
@@ -93,11 +93,12 @@ def test_the_adapter_s_configuration_names_the_base(tmp_path, base):
     ],
 )
 def test_the_scale_follows_peft(config, scale):
-    assert lora_scale(config, QUERY, 4) == scale
+    assert check_lora_settings(config, "a test").scale(QUERY, 4) == scale
 
 
 @pytest.mark.parametrize(
-    ("config", "reason"), [({"use_dora": True}, "DoRA"), ({"bias": "all"}, "bias"), ({"peft_type": "IA3"}, "IA3")]
+    ("config", "reason"),
+    [({"use_dora": True}, "use_dora=True"), ({"bias": "all"}, "bias='all'"), ({"peft_type": "IA3"}, "IA3")],
 )
 def test_what_is_no_plain_lora_is_refused(tmp_path, base, config, reason):
     original, base_folder = base

@@ -28,3 +28,6 @@ SCAN_MAX_FINDINGS = 20  # of one kind in one file that are listed; the rest is c
 MAX_LICENSE_STATEMENT = 1000  # characters
 MAX_LICENSE_FILE_BYTES = 2**20  # of a license file beside a base model; the GPL has 35 kB
 MAX_LICENSE_FILES = 20  # of one base model
+# Adapters of others: peft matches each pattern as a regular expression against each module's name.
+MAX_LORA_PATTERNS = 10_000  # one per module of a language model with 100 layers is about a thousand
+MAX_LORA_PATTERN_LENGTH = 200

@@ -6,30 +6,20 @@ read.
 """
 
 import json
-import math
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
 from transformers_llava.conversion.checkpoints import LazyTensor, State, open_file
+from transformers_llava.conversion.lora_settings import CONFIG_FILE, read_lora_settings
 from transformers_llava.conversion.mappings import original_mapping
-
-
-_UNSUPPORTED = {
-    "use_dora": "DoRA scales each merged row by a learnt magnitude",
-    "use_qalora": "QA-LoRA pools the input",
-    "layer_replication": "layers are replicated",
-    "trainable_token_indices": "single embedding rows were trained",
-    "target_parameters": "parameters without a module were adapted",
-}
 
 
 def is_lora_folder(folder: str | Path) -> bool:
     """Whether a folder holds an adapter; its files tell, not its name."""
-    return (Path(folder) / "adapter_config.json").is_file()
+    return (Path(folder) / CONFIG_FILE).is_file()
 
 
 def merge_lora(state: State, folder: str | Path, *, with_adapter: bool = True) -> State:
@@ -46,13 +36,11 @@ def merge_lora(state: State, folder: str | Path, *, with_adapter: bool = True) -
         `State`: Lazy: each sum is computed when its tensor is read.
 
     Raises:
-        ValueError: For an adapter that is no plain LoRA, that was trained on another base, or whose other trained
-        weights
-            (`non_lora_trainables.bin`) are missing.
+        ValueError: For an adapter that is not known to be a plain LoRA, that was trained on another base, or whose
+            other trained weights (`non_lora_trainables.bin`) are missing.
     """
     folder = Path(folder)
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    _check(config, folder)
+    settings = read_lora_settings(folder)
     merged = dict(state)
     merged.update(_other_trainables(folder))
     if not with_adapter:
@@ -62,31 +50,12 @@ def merge_lora(state: State, folder: str | Path, *, with_adapter: bool = True) -
         if key not in merged:
             raise ValueError(
                 f"The adapter in {folder} changes {key!r}, which the base does not have; it was trained on another "
-                f"model. Its own configuration names {config.get('base_model_name_or_path')!r}: give that with "
+                f"model. Its own configuration names {settings.base!r}: give that with "
                 "`--base`."
             )
-        _check_shapes(merged[key], down, up, name, bool(config.get("fan_in_fan_out")))
-        merged[key] = _sum(
-            merged[key], down, up, lora_scale(config, name, down.shape[0]), bool(config.get("fan_in_fan_out"))
-        )
+        _check_shapes(merged[key], down, up, name, settings.is_transposed)
+        merged[key] = _sum(merged[key], down, up, settings.scale(name, down.shape[0]), settings.is_transposed)
     return merged
-
-
-def lora_scale(config: dict[str, Any], name: str, rank: int) -> float:
-    """
-    The factor before `B @ A`: alpha / rank, by peft's rules for patterns and rank-stabilised LoRA.
-
-    Example:
-
-        >>> lora_scale({"r": 8, "lora_alpha": 16}, "model.layers.0.self_attn.q_proj", 8)
-        2.0
-    """
-    alpha = config.get("lora_alpha", 8)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            alpha = value
-            break
-    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
 def write_peft_adapter(folder: str | Path, target: str | Path) -> None:
@@ -97,8 +66,7 @@ def write_peft_adapter(folder: str | Path, target: str | Path) -> None:
     tied to the language model, where the original's were.
     """
     folder, target = Path(folder), Path(target)
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    _check(config, folder)
+    settings = read_lora_settings(folder)
     mapping = original_mapping("mlp2x_gelu")
     tensors, modules = {}, set()
     for name, pair in _pairs(open_file(_adapter_file(folder))).items():
@@ -109,26 +77,14 @@ def write_peft_adapter(folder: str | Path, target: str | Path) -> None:
             tensors[f"base_model.model.{ours}.lora_{part}.weight"] = tensor.read().contiguous()
     names = sorted({re.escape(name.rsplit(".", 1)[1]) for name in modules})
     parts = sorted({name.split(".")[1] for name in modules})
-    config |= {
+    config = settings.fields | {
         "target_modules": rf"model\.({'|'.join(parts)})\..*\.({'|'.join(names)})",
         "base_model_name_or_path": None,
         "task_type": None,
     }
     target.mkdir(parents=True, exist_ok=True)
-    (target / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (target / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
-
-
-def _check(config: dict[str, Any], folder: Path) -> None:
-    kind = config.get("peft_type", "LORA")
-    reasons = [why for name, why in _UNSUPPORTED.items() if config.get(name)]
-    if kind != "LORA" or reasons or config.get("bias", "none") not in ("none", None):
-        bias = config.get("bias", "none")
-        why = "; ".join(reasons) or (f"it is a {kind} adapter" if kind != "LORA" else f"bias={bias!r} was trained")
-        raise ValueError(
-            f"The adapter in {folder} is no plain LoRA ({why}), so adding B @ A would not give its weights. Merge it "
-            "with peft (`merge_and_unload`) and convert the result."
-        )
 
 
 def _adapter_file(folder: Path) -> Path:
@@ -195,4 +151,4 @@ def _sum(base: LazyTensor, down: LazyTensor, up: LazyTensor, scale: float, is_tr
     return base.map(add)
 
 
-__all__ = ["is_lora_folder", "lora_scale", "merge_lora", "write_peft_adapter"]
+__all__ = ["is_lora_folder", "merge_lora", "write_peft_adapter"]
