@@ -187,7 +187,7 @@ def test_a_folder_without_vocabulary_is_refused(tmp_path: Path) -> None:
 def test_settings_that_are_no_json_are_refused(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "a", "llama_legacy")
     (folder / "tokenizer_config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"tokenizer_config\.json is no valid JSON"):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json' is not JSON"):
         load_original_tokenizer(folder)
 
 

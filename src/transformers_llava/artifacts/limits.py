@@ -31,3 +31,14 @@ MAX_LICENSE_FILES = 20  # of one base model
 # Adapters of others: peft matches each pattern as a regular expression against each module's name.
 MAX_LORA_PATTERNS = 10_000  # one per module of a language model with 100 layers is about a thousand
 MAX_LORA_PATTERN_LENGTH = 200
+
+# Checkpoints of others: what their files may ask for. The largest published values are in the comments.
+MAX_TEMPLATE_BYTES = 2**20  # chat_template.jinja: 20 KiB
+MAX_TOKENIZER_BYTES = 64 * 2**20  # tokenizer.model: 5 MiB
+MAX_TOKEN_ID = 2**21  # ids that nobody names are filled up with placeholders: 262,144 tokens
+MAX_PIECE_LENGTH = 1024  # characters of a SentencePiece piece, all of whose splits are tried: 16, and runs of spaces
+MAX_PINPOINTS = 4096  # canvases of a tiled checkpoint, tried for each image: 81
+MAX_PINPOINT_TEXT = 2**16  # characters of the same list, written as text
+MAX_CANVAS_SIDE = 2**20  # pixels: 3,456
+MAX_LAYERS = 2048  # of a language model or a tower, which are built to learn the names of their weights: 126
+MAX_PROJECTOR_LAYERS = 64  # 2

@@ -1,9 +1,9 @@
 """A nested configuration of llava-hf to ours, field by field."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.config_report import ConfigReport
 from transformers_llava.conversion.pinpoints import hf_pinpoints_to_ours, our_pinpoints_to_hf
 
@@ -15,9 +15,13 @@ def convert_builtin(source: dict[str, Any], folder: str | Path | None) -> tuple[
     report.add("MAPPED", "model_type", "original_model_type", kind)
     # What an export of ours could not say in the built-in class's own fields; see export.py.
     kept = source.pop("open_llava", None) or {}
+    if not isinstance(kept, dict):
+        raise ValueError(f"open_llava={kept!r} is no mapping of fields, as our exports write it. Remove it.")
     onevision = kind == "llava_onevision"
     vision_type, text_type = ("siglip_vision_model", "qwen2") if onevision else ("clip_vision_model", "llama")
     for name, default_type in (("vision_config", vision_type), ("text_config", text_type)):
+        if source.get(name) is not None and not isinstance(source[name], dict):
+            raise ValueError(f"{name}={source[name]!r} is no mapping of fields. Correct it.")
         if isinstance(source.get(name), dict):
             target[name] = {"model_type": default_type, **source.pop(name)}
             report.add("MAPPED", name, name, target[name]["model_type"])
@@ -99,9 +103,9 @@ def _builtin_aspect_ratio(folder: str | Path | None) -> str:
     for name in ("processor_config.json", "preprocessor_config.json"):
         path = Path(folder) / name if folder else None
         if path and path.is_file():
-            settings = json.loads(path.read_text(encoding="utf-8"))
+            settings = read_json(path)
             settings = settings.get("image_processor", settings)
-            if settings.get("do_pad"):
+            if isinstance(settings, dict) and settings.get("do_pad"):
                 return "pad"
     return "square"
 

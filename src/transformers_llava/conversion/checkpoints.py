@@ -7,14 +7,16 @@ names to [`LazyTensor`]; merging, renaming and casting make new lazy tensors fro
 import json
 import math
 import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
+from transformers_llava.artifacts.untrusted import checked_name, read_json
 from transformers_llava.modeling.loading_open_llava import refused_pickle
 
 
@@ -64,13 +66,13 @@ def weight_files(folder: str | Path) -> list[Path]:
     The files that hold a checkpoint's weights, safetensors before `.bin`, sharded or whole.
 
     Raises:
-        ValueError: If there are none, or if an index names files that are missing.
+        ValueError: If there are none, or if an index is none, leaves the folder or names files that are missing.
     """
     folder = Path(folder)
     for stem in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{stem}.index.json"
         if index.is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            names = _shard_names(index, Path(stem).suffix)
             missing = [name for name in names if not (folder / name).is_file()]
             if missing:
                 raise ValueError(
@@ -141,16 +143,13 @@ def parse_size(size: int | str) -> int:
         >>> parse_size("500MB")
         500000000
     """
-    if isinstance(size, int):
-        return size
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
-        if size.upper().endswith(unit):
-            return int(float(size[:-2]) * factor)
-    if size.isdigit():
-        return int(size)
-    raise ValueError(
-        f"max_shard_size={size!r} is no size. Write a number of bytes, or a text such as '5GB' or '500MB'."
-    )
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?(GB|MB|KB)?", str(size).strip(), re.IGNORECASE | re.ASCII)
+    num_bytes = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match and not isinstance(size, bool) else 0
+    if num_bytes < 1:
+        raise ValueError(
+            f"max_shard_size={size!r} is no size. Write a number of bytes above 0, or a text such as '5GB' or '500MB'."
+        )
+    return num_bytes
 
 
 def cast_tensor(tensor: LazyTensor, dtype: torch.dtype, name: str) -> LazyTensor:
@@ -212,18 +211,46 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 def _open_file(file: Path, opened: "_OpenBin") -> State:
     if file.suffix == ".safetensors":
-        with safe_open(file, framework="pt", backend="pread") as tensors:
-            slices = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (not a dict)
-            return {
-                key: LazyTensor(
-                    tuple(part.get_shape()), _DTYPES[part.get_dtype()], _safetensors_reader(file, key), file.name
-                )
-                for key, part in slices.items()
-            }
+        try:
+            with safe_open(file, framework="pt", backend="pread") as tensors:
+                slices = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (not a dict)
+                found = {key: (tuple(part.get_shape()), str(part.get_dtype())) for key, part in slices.items()}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(
+                f"{file} cannot be read as weights ({' '.join(str(error).split())[:200]}); it is damaged or was not "
+                "downloaded completely. Fetch it again."
+            ) from None
+        unknown = [f"{key!r} of type {dtype}" for key, (_, dtype) in found.items() if dtype not in _DTYPES]
+        if unknown:
+            raise ValueError(
+                f"{file} holds {len(unknown)} tensors of types that no LLaVA's weights have, such as {unknown[0]} "
+                "(MLX and others store quantized weights so). Convert the checkpoint that they were quantized from."
+            )
+        return {
+            key: LazyTensor(shape, _DTYPES[dtype], _safetensors_reader(file, key), file.name)
+            for key, (shape, dtype) in found.items()
+        }
     return {
         key: LazyTensor(tuple(tensor.shape), tensor.dtype, _bin_reader(opened, file, key), file.name)
         for key, tensor in opened(file).items()
     }
+
+
+def _shard_names(index: Path, suffix: str) -> list[str]:
+    """The files that an index names: plain names of files beside it, and nothing else."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(
+            f"{index} has no weight_map that says which file holds which tensor, so the weights cannot be found. "
+            "Fetch the index again."
+        )
+    names = {checked_name(name, f"a file in the weight_map of {index}") for name in weight_map.values()}
+    for name in names:
+        if not name.endswith(suffix):
+            raise ValueError(
+                f"{index} names {name!r} as a file of weights, which is no {suffix} file. It is not read."
+            )
+    return sorted(names)
 
 
 def _split(state: State, max_bytes: int) -> Iterator[State]:
@@ -307,13 +334,15 @@ def _unpickle(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise refused_pickle(file, error) from None
-    except (RuntimeError, EOFError) as error:
+    except Exception as error:  # the unpickler meets bytes of any kind with errors of any kind
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
-            f"{file} can not be read as weights ({str(error).splitlines()[0]}); it is damaged or was not downloaded "
+            f"{file} can not be read as weights ({reason}); it is damaged or was not downloaded "
             "completely. Fetch it again."
         ) from None
 
 
+_UNITS = {"GB": 10**9, "MB": 10**6, "KB": 10**3, "": 1}
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,

@@ -5,10 +5,10 @@ other names. [`convert_config`] says of every field whether it was MAPPED, DEFAU
 [`normalize_config_dict`] is the same without the account.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.builtin_configs import convert_builtin
 from transformers_llava.conversion.config_report import ConfigField, ConfigReport
 from transformers_llava.conversion.original_configs import convert_original
@@ -24,6 +24,17 @@ ORIGINAL_TYPES = (
     "llava_gemma",
     "llava_mpt",
 )
+# Fields whose kind decides how a configuration is read; the libraries check the others.
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("model_type", "mm_vision_tower", "mm_projector_type", "projector_type"), (str,)),
+    **dict.fromkeys(("mm_vision_select_feature", "mm_patch_merge_type", "patch_merge_type"), (str,)),
+    **dict.fromkeys(("image_aspect_ratio", "vision_aspect_ratio", "vision_feature_select_strategy"), (str,)),
+    **dict.fromkeys(("mm_vision_select_layer", "vision_feature_layer"), (int, list)),
+    **dict.fromkeys(("image_token_index", "image_token_id", "vocab_size", "tokenizer_model_max_length"), (int,)),
+    **dict.fromkeys(("text_config", "vision_config"), (dict,)),
+    "architectures": (list,),
+    "image_grid_pinpoints": (list, str),
+}
 BUILTIN_TYPES = ("llava", "llava_next", "llava_onevision")
 
 
@@ -92,6 +103,22 @@ def convert_config(
     )
 
 
+def check_kinds(config_dict: dict[str, Any]) -> None:
+    """
+    Refuse a configuration of which a field that this package reads is of another kind than it must be.
+
+    Raises:
+        ValueError: With the field's name and value.
+    """
+    for name, kind in _KINDS.items():
+        value = config_dict.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            kinds = " or ".join(one.__name__ for one in kind)
+            raise ValueError(f"{name}={value!r} is a {type(value).__name__} where {kinds} is expected. Correct it.")
+    if not all(isinstance(name, str) for name in config_dict.get("architectures") or ()):
+        raise ValueError(f"architectures={config_dict['architectures']!r} is no list of names. Correct it.")
+
+
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The `config.json` of a folder as it stands."""
     path = Path(folder) / "config.json"
@@ -99,7 +126,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder} has no config.json, so nothing tells what its weights are. Add the checkpoint's own."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 __all__ = [
@@ -107,6 +134,7 @@ __all__ = [
     "ORIGINAL_TYPES",
     "ConfigField",
     "ConfigReport",
+    "check_kinds",
     "convert_config",
     "layout_of",
     "normalize_config_dict",

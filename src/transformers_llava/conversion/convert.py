@@ -1,6 +1,7 @@
 """The story of a conversion: open the source, write it all or nothing, and prove that nothing changed."""
 
 import logging
+import os
 import shutil
 import uuid
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Literal
 import torch
 from transformers import GenerationConfig
 
-from transformers_llava.conversion.checkpoints import State, cast_tensor, write_state
+from transformers_llava.conversion.checkpoints import State, cast_tensor, parse_size, write_state
 from transformers_llava.conversion.export import (
     builtin_config,
     builtin_differences,
@@ -21,6 +22,7 @@ from transformers_llava.conversion.export import (
     save_builtin_processor,
 )
 from transformers_llava.conversion.export_files import rewrite_for_older_readers
+from transformers_llava.conversion.reading import reading
 from transformers_llava.conversion.reports import REPORT_FILE, ConversionReport
 from transformers_llava.conversion.sources import Source, open_source
 from transformers_llava.conversion.tokenizer_backends import SENTENCEPIECE_FILE
@@ -83,7 +85,8 @@ def convert_checkpoint(
         raise ValueError(
             "with_code=True makes no sense with to='builtin': plain transformers loads that folder. Leave it out."
         )
-    target = Path(target)
+    parse_size("5GB" if max_shard_size is None else max_shard_size)  # refuses before anything is read
+    target = _checked_target(target)
     opened = open_source(source, base=base, vision_tower=vision_tower, template=template)
     logger.info("%s is a checkpoint of kind %r with %d tensors", source, opened.kind, len(opened.state))
     if to == "builtin":
@@ -189,14 +192,37 @@ def _generation_config(source: Source) -> GenerationConfig:
     if stored.get("do_sample"):
         names = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty")
         kept |= {name: stored[name] for name in names if stored.get(name) is not None}
-    return GenerationConfig(**kept)
+    with reading(source.tokenizer_folder, "generation_config.json"):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            ids = kept[name] if isinstance(kept[name], list) else [kept[name]]
+            if not all(token is None or (isinstance(token, int) and not isinstance(token, bool)) for token in ids):
+                raise ValueError(f"{name}={kept[name]!r} is no token id. Correct it.")
+        generation = GenerationConfig(**kept)
+        generation.validate()
+    return generation
+
+
+def _checked_target(target: str | Path) -> Path:
+    """
+    The absolute path of a folder to make, which is renamed into its place: not one that somebody stands in.
+
+    Raises:
+        ValueError: It is the current folder or one above it, or it is there and not empty.
+    """
+    path = Path(os.path.abspath(target))
+    if Path.cwd().is_relative_to(path):
+        raise ValueError(
+            f"{str(target)!r} is the current folder or one above it, which cannot be replaced by a new one. Give the "
+            "name of a folder to make, such as 'converted'."
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} exists and is not an empty folder. Nothing was written; choose another target.")
+    return path
 
 
 @contextmanager
 def _all_or_nothing(target: Path) -> Iterator[Path]:
     """A folder beside the target that takes its name at the end, and is gone if anything goes wrong before."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} exists and is not an empty folder. Nothing was written; choose another target.")
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     folder.mkdir()

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.conversion.configs import convert_config, layout_of, read_config
 from transformers_llava.conversion.folders import local_folder
@@ -149,6 +150,11 @@ def _tower_image_processor(config: OpenLlavaConfig) -> OpenLlavaImageProcessorPi
 def _known_settings(settings: dict[str, Any], side: int) -> dict[str, Any]:
     """Settings as today's image processors take them; files of 2022 have plain numbers for sizes."""
     known = {name: settings[name] for name in _SETTINGS if settings.get(name) is not None}
+    for name in ("image_mean", "image_std"):
+        values = known.get(name, [0.5])
+        values = values if isinstance(values, list | tuple) else [values]
+        if not values or len(values) > 3 or not all(isinstance(value, int | float) for value in values):
+            raise ValueError(f"{name}={known[name]!r} in its settings is no list of three numbers. Correct it.")
     known.setdefault("size", {"shortest_edge": side})
     if isinstance(known["size"], int):
         known["size"] = {"shortest_edge": known["size"]}
@@ -170,7 +176,7 @@ def _has_own_processor(folder: Path) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 __all__ = ["build_builtin_processor", "build_original_processor", "build_processor_from_config", "tokenizer_facts"]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from transformers_llava.artifacts.limits import MAX_PIECE_LENGTH, MAX_TOKENIZER_BYTES
+
 
 class PieceType(IntEnum):
     """`SentencePiece.Type` of the format."""
@@ -51,8 +53,12 @@ def read_sentencepiece_model(path: Path) -> SentencePieceModel:
         ValueError: the file is no SentencePiece model, or one of a kind (word, char) no LLaVA language model uses.
     """
     try:
-        return _parse_model(path.read_bytes())
-    except (IndexError, struct.error, UnicodeDecodeError, KeyError) as error:
+        with path.open("rb") as file:
+            data = file.read(MAX_TOKENIZER_BYTES + 1)
+        if len(data) > MAX_TOKENIZER_BYTES:
+            raise KeyError(f"larger than {MAX_TOKENIZER_BYTES // 2**20} MiB")
+        return _parse_model(data)
+    except (IndexError, struct.error, UnicodeDecodeError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path.name} is no SentencePiece model ({error!r}), so the vocabulary cannot be read. The file may be "
             f"cut short, a Git LFS pointer, or a tiktoken vocabulary; download it again or provide tokenizer.json."
@@ -77,6 +83,8 @@ def _parse_model(data: bytes) -> SentencePieceModel:
             trainer = dict(_fields(_as_bytes(value)))
         elif number == 3:
             normalizer = dict(_fields(_as_bytes(value)))
+    if any(len(piece.text) > MAX_PIECE_LENGTH for piece in pieces):
+        raise KeyError(f"a piece of more than {MAX_PIECE_LENGTH} characters")
     kind = _as_int(trainer.get(3, 1))
     if not pieces or kind not in (1, 2):
         raise KeyError(f"{len(pieces)} pieces, model type {kind}; expected unigram (1) or BPE (2)")
@@ -118,6 +126,8 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     number = shift = 0
     while True:
         byte = data[position]
+        if shift > 63:
+            raise KeyError(f"a number of more than 64 bits at byte {position}")
         number |= (byte & 0x7F) << shift
         position, shift = position + 1, shift + 7
         if byte < 0x80:

@@ -4,25 +4,28 @@ What a folder is, its files and configuration say: `adapter_config.json` makes i
 stage-1 projector, full original weights together with a base a delta. No name of a folder is ever asked.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.artifacts.limits import MAX_LAYERS, MAX_PROJECTOR_LAYERS
+from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.checkpoints import State, fit_rows, open_files, open_state
-from transformers_llava.conversion.completeness import rename_and_check
-from transformers_llava.conversion.configs import ConfigReport, convert_config, layout_of, read_config
+from transformers_llava.conversion.completeness import empty_model, rename_and_check
+from transformers_llava.conversion.configs import ConfigReport, check_kinds, convert_config, layout_of, read_config
 from transformers_llava.conversion.delta import apply_delta
 from transformers_llava.conversion.embedding_scale import scaled_weights
 from transformers_llava.conversion.folders import local_folder
 from transformers_llava.conversion.lora import is_lora_folder, merge_lora
 from transformers_llava.conversion.mappings import detect_mapping
+from transformers_llava.conversion.pinpoints import parse_pinpoints
 from transformers_llava.conversion.processors import (
     build_builtin_processor,
     build_original_processor,
     tokenizer_facts,
 )
 from transformers_llava.conversion.projector import is_projector_folder, join_projector
+from transformers_llava.conversion.reading import PROCESSOR_FILES, TOKENIZER_FILES, check_documents, reading
 from transformers_llava.conversion.reports import KeyAccount
 from transformers_llava.conversion.towers import (
     TowerNotFoundError,
@@ -32,6 +35,7 @@ from transformers_llava.conversion.towers import (
 )
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
+from transformers_llava.modeling.projector_open_llava import projector_depth
 
 
 @dataclass
@@ -90,7 +94,10 @@ def open_source(
     """
     folder = _need_folder(source, "the checkpoint")
     raw = read_config(folder)
-    layout = layout_of(raw)
+    check_documents(folder)
+    with reading(folder, "config.json"):
+        check_kinds(raw)
+        layout = layout_of(raw)
     if layout in ("builtin", "open_llava"):
         _refuse_base(base, folder, layout)
         return _open_nested(folder, raw, layout, template)
@@ -98,6 +105,8 @@ def open_source(
         convert_config(raw)  # raises, and says why
     kind = _kind(folder, base)
     base_folder = None if kind == "original" else _base_folder(folder, kind, base)
+    if base_folder is not None:
+        check_documents(base_folder)
     return _open_original(folder, raw, kind, base_folder, vision_tower, template, with_adapter)
 
 
@@ -116,8 +125,9 @@ def _open_original(
     assert tokenizer_folder is not None
     facts = tokenizer_facts(tokenizer_folder, raw)
     tower = _absolute(vision_tower)
-    config_dict, config_report = convert_config(raw, folder, vision_tower=tower, **facts)
-    config = OpenLlavaConfig.from_dict(config_dict)
+    with reading(folder, "config.json"):
+        config_dict, config_report = convert_config(raw, folder, vision_tower=tower, **facts)
+        config = _usable_config(config_dict)
 
     if kind == "original":
         state = open_state(folder)
@@ -158,12 +168,14 @@ def _open_original(
 
 
 def _open_nested(folder: Path, raw: dict[str, Any], layout: str, template: str | None) -> Source:
-    config_dict, config_report = convert_config(raw, folder)
-    config = OpenLlavaConfig.from_dict(dict(config_dict))
-    if layout == "open_llava":
-        processor = OpenLlavaProcessor.from_pretrained(folder)
-    else:
-        processor = build_builtin_processor(folder, config)
+    with reading(folder, "config.json"):
+        config_dict, config_report = convert_config(raw, folder)
+        config = _usable_config(config_dict)
+    with reading(folder, *PROCESSOR_FILES, *TOKENIZER_FILES):
+        if layout == "open_llava":
+            processor = OpenLlavaProcessor.from_pretrained(folder)
+        else:
+            processor = build_builtin_processor(folder, config)
     if template is not None:
         from transformers_llava.chat_templates import load_chat_template
 
@@ -185,6 +197,21 @@ def _open_nested(folder: Path, raw: dict[str, Any], layout: str, template: str |
         weights=weights,
         notes=notes,
     )
+
+
+def _usable_config(config_dict: dict[str, Any]) -> OpenLlavaConfig:
+    """Our configuration, of which a model of bearable size can be built; whatever it raises is said by `reading`."""
+    for name in ("text_config", "vision_config"):
+        layers = dict(config_dict.get(name) or {}).get("num_hidden_layers", 0)
+        if isinstance(layers, int) and layers > MAX_LAYERS:
+            raise ValueError(f"{name} has num_hidden_layers={layers}, more than the {MAX_LAYERS} that are built")
+    if isinstance(pinpoints := config_dict.get("image_grid_pinpoints"), list):
+        parse_pinpoints(pinpoints, 1)  # a list: refused if it is none of pairs
+    config = OpenLlavaConfig.from_dict(dict(config_dict))
+    if sum(projector_depth(config.projector_type)) > MAX_PROJECTOR_LAYERS:
+        raise ValueError(f"{config.projector_type!r} has more than the {MAX_PROJECTOR_LAYERS} layers that are built")
+    empty_model(config)
+    return config
 
 
 def _with_tower(
@@ -270,7 +297,7 @@ def _absolute(path: str | Path | None) -> str | Path | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 __all__ = ["Source", "open_source"]

@@ -8,7 +8,6 @@ A SentencePiece tokenizer writes "▁" for a space, and one before the first wor
 """
 
 import base64
-import json
 import logging
 import re
 from collections.abc import Collection
@@ -18,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.sentencepiece_model import (
     PieceType,
     SentencePieceModel,
@@ -89,7 +89,7 @@ def read_backend(folder: Path, settings: TokenizerSettings, *, loads_fast: bool)
     if sentencepiece_file.is_file() and not (loads_fast and json_file.is_file()):
         return _sentencepiece_backend(read_sentencepiece_model(sentencepiece_file), settings, loads_fast)
     if json_file.is_file():
-        content = json.loads(json_file.read_text(encoding="utf-8"))
+        content = read_json(json_file)
         return Backend(content, _prefix_rule_of_json(content, None if loads_fast else settings.legacy))
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return Backend(_byte_level_content(folder), None)
@@ -226,7 +226,7 @@ def _byte_level_content(folder: Path) -> JsonDict:
         "decoder": byte_level,
         "model": {
             "type": "BPE",
-            "vocab": json.loads((folder / "vocab.json").read_text(encoding="utf-8")),
+            "vocab": read_json(folder / "vocab.json"),
             "merges": [line.split() for line in lines if line and not line.startswith("#version")],
         },
     }

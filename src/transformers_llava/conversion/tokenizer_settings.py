@@ -4,12 +4,13 @@
 as in the transformers versions the originals pinned (4.31 to 4.40).
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken
+
+from transformers_llava.artifacts.untrusted import read_json
 
 
 # Names of special tokens that both transformers generations know, in the order in which missing ones get their ids.
@@ -92,15 +93,7 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} is no valid JSON ({error}), so the tokenizer cannot be rebuilt.") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path.name} holds a {type(value).__name__} where a JSON object is expected.")
-    return value
+    return read_json(path) if path.is_file() else {}
 
 
 def _content(token: Any) -> str | None:

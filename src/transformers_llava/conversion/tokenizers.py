@@ -13,6 +13,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from transformers_llava.artifacts.limits import MAX_TOKEN_ID
+from transformers_llava.conversion.reading import TOKENIZER_FILES, reading
 from transformers_llava.conversion.text_configs import text_model_type
 from transformers_llava.conversion.tokenizer_backends import Backend, PrefixRule, read_backend, write_prefix_rule
 from transformers_llava.conversion.tokenizer_settings import TokenizerSettings, read_tokenizer_settings
@@ -52,7 +54,11 @@ def load_original_tokenizer(
         ['<s>', '▁US', 'ER', ':', '▁', '<image>', '▁', '<0x0A>', 'Hi']
     """
     folder = Path(folder)
-    config = config or {}
+    with reading(folder, *TOKENIZER_FILES):
+        return _load(folder, config or {}, image_token)
+
+
+def _load(folder: Path, config: dict[str, Any], image_token: str) -> PreTrainedTokenizerFast:
     settings = read_tokenizer_settings(folder)
     loads_fast = bool(config) and text_model_type(config) in _FAST_LANGUAGE_MODELS
     backend = read_backend(folder, settings, loads_fast=loads_fast)
@@ -104,6 +110,9 @@ def _added_tokens(
     tokens |= settings.added
     ids = {token.content: index for index, token in tokens.items()}
     first_free = max([len(vocabulary) - 1, *vocabulary.values(), *tokens]) + 1
+
+    if first_free > MAX_TOKEN_ID:
+        raise ValueError(f"a token has id {first_free - 1}, above {MAX_TOKEN_ID}: every id below would need a row")
 
     def add(text: str) -> None:
         """Make a text a special token, with the id it has or the first free one."""

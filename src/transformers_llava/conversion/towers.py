@@ -1,6 +1,5 @@
 """The `mm_vision_tower` of an original configuration to a tower that can be read, and whose weights count."""
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.checkpoints import weight_files
 from transformers_llava.conversion.folders import local_folder
 
@@ -90,7 +90,7 @@ def resolve_tower(name: str, folder: str | Path | None = None) -> Tower:
     """
     for candidate in _candidates(name, folder):
         if (candidate / "config.json").is_file():
-            return Tower(str(candidate), _vision_config(json.loads((candidate / "config.json").read_text())), True)
+            return Tower(str(candidate), _vision_config(read_json(candidate / "config.json")), True)
     known = KNOWN_TOWERS.get(name)
     if known is not None:
         return Tower(name, dict(known), False)
