@@ -1,43 +1,125 @@
-"""A folder or Hub id to a folder that can be read."""
+"""Find the folder that a name stands for: one on this machine, or the local copy of a Hub repository."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+import httpx2
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 
 logger = logging.getLogger(__name__)
 
 _SMALL_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+_NETWORK_ERRORS = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx2.HTTPError, OSError)
+
+
+class FolderNotFoundError(ValueError):
+    """A name is neither a folder nor a Hub repository that can be read; says which of many reasons it is."""
+
+
+def find_folder(
+    name: Any,
+    what: str = "the checkpoint",
+    *,
+    revision: str | None = None,
+    token: Any = None,
+    with_weights: bool = False,
+) -> Path:
+    """
+    The folder itself, or the local copy of a Hub repository.
+
+    Args:
+        name (`str` or `Path`): Folder or Hub id.
+        what (`str`, *optional*): What it is to the user, for the error.
+        with_weights (`bool`, *optional*, defaults to `False`): Also fetch weights, safetensors where there are any;
+            else only the small files.
+
+    Raises:
+        `FolderNotFoundError`: There is none. No network, a gated repository, one that is not there and a name that
+            can be neither have a message each.
+    """
+    try:
+        if os.path.isdir(name):  # False, not an error, for names that no file system takes
+            return Path(name)
+        return _fetched(str(name), revision, token, with_weights)
+    except _NETWORK_ERRORS as error:
+        raise FolderNotFoundError(_reason(str(name), what, revision, error)) from error
 
 
 def local_folder(
     name: Any, revision: str | None = None, token: Any = None, *, with_weights: bool = False
 ) -> Path | None:
-    """
-    The folder itself, or the local copy of a Hub repository; `None` if it is neither or cannot be reached.
-
-    Args:
-        with_weights (`bool`, *optional*, defaults to `False`): Also fetch weights, safetensors where there are any;
-            else only the small files.
-    """
+    """[`find_folder`], or `None` where there is no such folder."""
     if name is None:
         return None
-    if Path(name).is_dir():
-        return Path(name)
-    folder = None
+    try:
+        return find_folder(name, revision=revision, token=token, with_weights=with_weights)
+    except FolderNotFoundError as error:
+        logger.debug("%s", error)
+        return None
+
+
+def explain_unreachable(name: Any, what: str, error: BaseException) -> str:
+    """What to tell a user whose `from_pretrained(name)` ended in `error`: the reason of [`find_folder`]."""
+    try:
+        find_folder(name, what)
+    except FolderNotFoundError as reason:
+        return str(reason)
+    return f"{what} {str(name)!r} cannot be read: {' '.join(str(error).split())[:500]}"
+
+
+def _fetched(name: str, revision: str | None, token: Any, with_weights: bool) -> Path:
     for weights in ("*.safetensors", "*.bin") if with_weights else (None,):
         patterns = [*_SMALL_FILES, *([weights] if weights else [])]
-        try:
-            folder = Path(snapshot_download(str(name), revision=revision, token=token, allow_patterns=patterns))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            logger.debug("%s is no folder and could not be fetched from the Hub: %s", name, error)
-            return None
+        folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
         if weights is None or any(folder.glob(weights)):
             break
     return folder
 
 
-__all__ = ["local_folder"]
+def _reason(name: str, what: str, revision: str | None, error: BaseException) -> str:
+    start = f"{what} {name if len(name) <= 200 else name[:200] + '...'!r} cannot be read: "
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, HfHubHTTPError):
+        error = error.__cause__  # the client says "cannot be reached" also of a server that has answered
+    if isinstance(error, HFValidationError) or os.path.isabs(name) or os.path.exists(name):
+        there = "it is a file" if os.path.isfile(name) else "there is no such folder"
+        return f"{start}{there}, and it cannot be the name of a Hub repository (OWNER/NAME). Check the spelling."
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{start}the repository is gated, and this machine has no access to it. Ask for access at "
+            f"{constants.ENDPOINT}/{name}, then log in with `hf auth login` (or set HF_TOKEN)."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{start}the repository has no revision {revision!r}. Name a branch, a tag or a commit of it."
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"{start}there is no such folder, and no such repository on {constants.ENDPOINT}. Check the spelling; if "
+            "it is private, log in with `hf auth login` (or set HF_TOKEN)."
+        )
+    if constants.is_offline_mode() or isinstance(error, OfflineModeIsEnabled):
+        return (
+            f"{start}there is no such folder, and HF_HUB_OFFLINE is set, so that a Hub repository is only read if it "
+            "was downloaded before. Unset it, or give a folder."
+        )
+    if isinstance(error, HfHubHTTPError):
+        return f"{start}{constants.ENDPOINT} answered: {' '.join(str(error).split())[:300]}"
+    if isinstance(error, LocalEntryNotFoundError | httpx2.HTTPError):
+        return (
+            f"{start}there is no such folder, and {constants.ENDPOINT} cannot be reached. Check the connection (or "
+            "HF_ENDPOINT and proxies), or give a folder."
+        )
+    return f"{start}{' '.join(str(error).split())[:300]}"
+
+
+__all__ = ["FolderNotFoundError", "explain_unreachable", "find_folder", "local_folder"]

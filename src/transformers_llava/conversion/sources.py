@@ -15,9 +15,11 @@ from transformers_llava.conversion.completeness import empty_model, rename_and_c
 from transformers_llava.conversion.configs import ConfigReport, check_kinds, convert_config, layout_of, read_config
 from transformers_llava.conversion.delta import apply_delta
 from transformers_llava.conversion.embedding_scale import scaled_weights
-from transformers_llava.conversion.folders import local_folder
+from transformers_llava.conversion.folders import FolderNotFoundError, find_folder
 from transformers_llava.conversion.lora import is_lora_folder, merge_lora
+from transformers_llava.conversion.lora_settings import read_lora_settings
 from transformers_llava.conversion.mappings import detect_mapping
+from transformers_llava.conversion.origins import commit_of_snapshot
 from transformers_llava.conversion.pinpoints import parse_pinpoints
 from transformers_llava.conversion.processors import (
     build_builtin_processor,
@@ -92,7 +94,7 @@ def open_source(
         over or
             missing.
     """
-    folder = _need_folder(source, "the checkpoint")
+    folder = find_folder(source, "the checkpoint", with_weights=True)
     raw = read_config(folder)
     check_documents(folder)
     with reading(folder, "config.json"):
@@ -260,19 +262,24 @@ def _kind(folder: Path, base: str | Path | None) -> str:
 
 def _base_folder(folder: Path, kind: str, base: str | Path | None) -> Path:
     if base is not None:
-        return _need_folder(base, "the base")
-    named = _read_json(folder / "adapter_config.json").get("base_model_name_or_path") if kind == "lora" else None
-    for candidate in (folder / named, folder.resolve().parent / named) if named else ():
+        return find_folder(base, "the base", with_weights=True)
+    named = read_lora_settings(folder).base if kind == "lora" else None
+    is_download = commit_of_snapshot(folder) is not None
+    for candidate in (folder / named, folder.resolve().parent / named) if named and not is_download else ():
         if (candidate / "config.json").is_file():
             return candidate
-    found = local_folder(named, with_weights=True) if named else None
-    if found is not None:
-        return found
+    reason = ""
+    if named and is_download and (Path(named).is_absolute() or ".." in Path(named).parts):
+        reason = f" (it names {named!r}: a folder of this machine, which a repository does not choose)"
+    elif named:
+        try:
+            return find_folder(named, "the base that it names,", with_weights=True)
+        except FolderNotFoundError as error:
+            reason = f" ({error})"
     what = {"lora": "a LoRA adapter", "projector": "only a projector"}[kind]
     raise ValueError(
         f"{folder} holds {what}, which is no model without its language model"
-        + (f" ({named!r} is what it names, and it can not be found)" if named else "")
-        + ". Give the language model's folder with `--base` (`base=` in Python)."
+        f"{reason}. Give the language model's folder with `--base` (`base=` in Python)."
     )
 
 
@@ -281,15 +288,6 @@ def _refuse_base(base: str | Path | None, folder: Path, layout: str) -> None:
         raise ValueError(
             f"{folder} is a complete {layout} checkpoint, and a base ({base}) was given too. Leave `--base` out."
         )
-
-
-def _need_folder(name: str | Path, what: str) -> Path:
-    folder = local_folder(name, with_weights=True)
-    if folder is None:
-        raise ValueError(
-            f"{name} is neither a folder nor a Hub repository that can be reached, so {what} can not be read."
-        )
-    return folder
 
 
 def _absolute(path: str | Path | None) -> str | Path | None:

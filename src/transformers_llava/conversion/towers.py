@@ -11,6 +11,7 @@ from transformers import AutoConfig
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.checkpoints import weight_files
 from transformers_llava.conversion.folders import local_folder
+from transformers_llava.conversion.origins import commit_of_snapshot
 
 
 logger = logging.getLogger(__name__)
@@ -158,6 +159,9 @@ def _candidates(name: str, folder: str | Path | None) -> list[Path]:
     if not name:
         return []
     path = Path(name)
+    if folder is not None and commit_of_snapshot(Path(folder)) is not None:
+        # A repository does not choose a folder of this machine: only what it has itself, else a Hub id.
+        return [] if path.is_absolute() or ".." in path.parts else [Path(folder) / path]
     if path.is_absolute():
         return [path]
     found = []

@@ -81,12 +81,16 @@ def _model(args: argparse.Namespace) -> None:
     import torch
     from transformers import AutoConfig
 
+    from transformers_llava.conversion.folders import explain_unreachable
     from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
     from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
     from transformers_llava.training.components import component_table, format_table
     from transformers_llava.training.configs import COMPONENTS, ComponentConfig
 
-    config = AutoConfig.from_pretrained(args.model)
+    try:
+        config = AutoConfig.from_pretrained(args.model)
+    except (OSError, ValueError) as error:
+        raise CommandError(explain_unreachable(args.model, "the model", error)) from error
     if not isinstance(config, OpenLlavaConfig):
         raise CommandError(f"{args.model!r} is a {config.model_type!r}, not a LLaVA that is known here.")
     with torch.device("meta"):
