@@ -181,6 +181,19 @@ def cast_tensor(tensor: LazyTensor, dtype: torch.dtype, name: str) -> LazyTensor
     return replace(cast, read=read)
 
 
+def cast_state(state: State, dtype: torch.dtype | None) -> State:
+    """All tensors in another type, see [`cast_tensor`]; `None` leaves them as they are."""
+    return state if dtype is None else {key: cast_tensor(tensor, dtype, key) for key, tensor in state.items()}
+
+
+def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """A floating-point type by its name; `None` stays `None`."""
+    wanted = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
+    if wanted is not None and (not isinstance(wanted, torch.dtype) or not wanted.is_floating_point):
+        raise ValueError(f"dtype={dtype!r} is no floating-point type. Use 'float32', 'bfloat16' or 'float16'.")
+    return wanted
+
+
 def fit_rows(tensor: LazyTensor, rows: int) -> LazyTensor:
     """
     An embedding table or head with `rows` rows: cut, or filled up with the mean of its rows.
@@ -363,6 +376,8 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 __all__ = [
     "LazyTensor",
     "State",
+    "as_dtype",
+    "cast_state",
     "cast_tensor",
     "fit_rows",
     "mean_row",

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from transformers import GenerationConfig
 
-from transformers_llava.conversion.checkpoints import State, cast_tensor, parse_size, write_state
+from transformers_llava.conversion.checkpoints import State, as_dtype, cast_state, parse_size, write_state
 from transformers_llava.conversion.export import (
     builtin_config,
     builtin_differences,
@@ -91,7 +91,7 @@ def convert_checkpoint(
     logger.info("%s is a checkpoint of kind %r with %d tensors", source, opened.kind, len(opened.state))
     if to == "builtin":
         builtin_type(opened.config)  # refuses before anything is written
-    state = _cast(opened.state, _as_dtype(dtype))
+    state = cast_state(opened.state, as_dtype(dtype))
     report = ConversionReport(
         source=str(source),
         target=str(target),
@@ -113,7 +113,7 @@ def convert_checkpoint(
         from transformers_llava.conversion.parity import check_parity as compare
 
         report.parity = compare(
-            source, target, dtype=_as_dtype(dtype), base=base, vision_tower=vision_tower, template=template
+            source, target, dtype=as_dtype(dtype), base=base, vision_tower=vision_tower, template=template
         )
         report.save(target)
     return report
@@ -154,17 +154,6 @@ def _copy_sentencepiece(source: Source, folder: Path) -> None:
     file = source.tokenizer_folder / SENTENCEPIECE_FILE
     if file.is_file():
         shutil.copyfile(file, folder / SENTENCEPIECE_FILE)
-
-
-def _cast(state: State, dtype: torch.dtype | None) -> State:
-    return state if dtype is None else {key: cast_tensor(tensor, dtype, key) for key, tensor in state.items()}
-
-
-def _as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    wanted = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
-    if wanted is not None and (not isinstance(wanted, torch.dtype) or not wanted.is_floating_point):
-        raise ValueError(f"dtype={dtype!r} is no floating-point type. Use 'float32', 'bfloat16' or 'float16'.")
-    return wanted
 
 
 def _main_dtype(state: State) -> torch.dtype:

@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         if args.to == "projector":
-            names = extract_projector(args.source, args.target, base=args.base, vision_tower=args.vision_tower)
+            _refuse_unused(args)
+            names = extract_projector(
+                args.source, args.target, base=args.base, vision_tower=args.vision_tower, dtype=args.dtype
+            )
             print(f"{args.source} -> {args.target}: {', '.join(names)}")
             return 0
         report = convert_checkpoint(
@@ -63,3 +66,10 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     print(report)
     return 0 if report.parity is None or report.parity.passed else 1
+
+
+def _refuse_unused(args: argparse.Namespace) -> None:
+    """Flags that say something about a whole checkpoint: a projector alone is neither run nor loaded by its name."""
+    for name in ("check_parity", "template", "max_shard_size", "with_code"):
+        if getattr(args, name):
+            raise ValueError(f"--{name} means nothing with --to projector: it writes one file. Leave it out.")
