@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data import remote
+from transformers_llava.data import connecting, remote
+from transformers_llava.data.connecting import ALLOWED_HOSTS
 from transformers_llava.data.mixture import MixtureConfig, build_mixture
 from transformers_llava.data.remote import fetch_image, fetch_image_root, remote_file
 from transformers_llava.data.schema import RecordError
@@ -21,6 +22,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def site(png, monkeypatch) -> Iterator[tuple[str, list[str]]]:
     """A web site on loopback: its address, and what was asked of it."""
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    monkeypatch.setenv(ALLOWED_HOSTS, "127.0.0.1")
     asked: list[str] = []
     picture = png(30, 20)
 
@@ -42,7 +44,7 @@ def site(png, monkeypatch) -> Iterator[tuple[str, list[str]]]:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", asked
     server.shutdown()
@@ -74,15 +76,22 @@ def test_addresses_are_fetched_once_and_only_where_the_source_says_so(site, writ
         build_mixture(MixtureConfig([SourceConfig(**source)]))
 
 
-def test_a_lost_file_is_fetched_again(site):
+def test_a_lost_file_is_fetched_again(site, png):
     address, asked = site
-    fetch_image(f"{address}/x.png").unlink()
-    assert fetch_image(f"{address}/x.png") == remote_file(f"{address}/x.png")
+    for _ in range(2):
+        assert fetch_image(f"{address}/x.png") == png(30, 20) == remote_file(f"{address}/x.png").read_bytes()
+        remote_file(f"{address}/x.png").unlink()
     assert len(asked) == 2
 
 
+def test_what_does_not_decode_is_not_kept(site):
+    with pytest.raises(RecordError, match="not a picture in a format"):
+        fetch_image(f"{site[0]}/page.png")
+    assert not remote_file(f"{site[0]}/page.png").exists()
+
+
 def test_what_is_far_too_large_is_no_picture(site, monkeypatch):
-    monkeypatch.setattr(remote, "_MOST_BYTES", 10)
+    monkeypatch.setattr(connecting, "MAX_REMOTE_IMAGE_BYTES", 10)
     with pytest.raises(RecordError, match="more than 10 bytes"):
         fetch_image(f"{site[0]}/x.png")
     assert not remote_file(f"{site[0]}/x.png").exists()

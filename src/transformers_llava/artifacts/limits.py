@@ -42,3 +42,14 @@ MAX_PINPOINT_TEXT = 2**16  # characters of the same list, written as text
 MAX_CANVAS_SIDE = 2**20  # pixels: 3,456
 MAX_LAYERS = 2048  # of a language model or a tower, which are built to learn the names of their weights: 126
 MAX_PROJECTOR_LAYERS = 64  # 2
+# Images of data sets: the formats that are opened, by Pillow's names. Nothing else is, whatever the file is called:
+# Pillow would hand PostScript to Ghostscript, and its rarer decoders are of little use and much surface. Cameras' MPO is opened as JPEG.
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_IMAGE_PIXELS = 89_478_485  # Pillow's own limit; used where somebody has set PIL.Image.MAX_IMAGE_PIXELS to None
+MAX_IMAGE_BYTES = 256 * 2**20  # of the encoded file, in a folder or an archive: MAX_IMAGE_PIXELS times three bytes
+MAX_PNG_CHUNKS = 100_000  # a file of MAX_IMAGE_BYTES in libpng's chunks of 8 kB has a third of them
+# Images behind an address: of one of them, over all redirects and attempts.
+MAX_REMOTE_IMAGE_BYTES = 64 * 2**20
+MAX_REMOTE_SECONDS = 60.0  # of one attempt, however slowly the server sends
+MAX_REMOTE_REDIRECTS = 5
+MAX_REMOTE_ATTEMPTS = 3

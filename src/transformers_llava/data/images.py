@@ -1,28 +1,32 @@
-"""Image references to sizes and RGB pictures: paths stay in their root, and every broken file gets a named reason."""
+"""Turn image references into sizes and RGB images: paths stay in their root, and every fault gets a named reason."""
 
 import hashlib
 import io
 import posixpath
 import re
-import struct
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import PngImageFile
+from PIL import Image
 
-from transformers_llava.data.archives import ARCHIVE_SCHEMES, archive_reference, is_archive, read_member
+from transformers_llava.artifacts.limits import MAX_IMAGE_BYTES
+from transformers_llava.data.archives import (
+    ARCHIVE_SCHEMES,
+    MemberError,
+    archive_reference,
+    is_archive,
+    read_member,
+)
+from transformers_llava.data.decoding import opened, upright_rgb, upright_size
 from transformers_llava.data.remote import fetch_image, is_remote
 from transformers_llava.data.schema import ImageReference, RecordError
 
 
 _URL = re.compile(r"^(data:|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)  # http://…, s3://…, data:image/png;base64,…
 _WINDOWS_ABSOLUTE = re.compile(r"^([a-zA-Z]:[\\/]|\\\\)")
-_EXIF_ORIENTATION = 0x0112
-_EXIF_TEXT = b"Raw profile type exif"
-_ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def resolve_image(name: str, image_root: Path | None) -> ImageReference:
@@ -86,18 +90,27 @@ def path_in_root(reference: ImageReference, image_root: Path | None) -> str | No
 
 
 def read_image_bytes(reference: ImageReference) -> bytes:
-    """The encoded file behind a reference. Raises `RecordError("missing_image")` when there is none."""
+    """
+    The encoded file behind a reference, of at most `MAX_IMAGE_BYTES`.
+
+    Raises:
+        `RecordError`: `missing_image`, `remote_image`; of a member of an archive also `unreadable_image` and
+            `decompression_bomb`.
+    """
     if reference["bytes"] is not None:
         return reference["bytes"]
     path = reference["path"]
     if path is None:
         raise RecordError("missing_image", "the image has neither bytes nor a path. Add one of them.")
+    if is_remote(path):
+        return fetch_image(path)
     try:
-        if is_remote(path):
-            return fetch_image(path).read_bytes()
         if path.startswith(ARCHIVE_SCHEMES):
             return read_member(path)
-        return Path(path).read_bytes()
+        with _open_file(path) as stream:
+            return stream.read(MAX_IMAGE_BYTES)
+    except MemberError as error:
+        raise RecordError(error.reason, f"the image {path!r} cannot be read: {error}") from error
     except (OSError, KeyError) as error:
         raise _missing(repr(path), error) from error
 
@@ -105,26 +118,21 @@ def read_image_bytes(reference: ImageReference) -> bytes:
 def image_size(reference: ImageReference) -> tuple[int, int]:
     """(width, height) of the picture as it will be seen, EXIF rotation included, from the header alone."""
     with _opened(reference) as image:
-        width, height = image.size
-        if image.format == "TIFF":  # Pillow turns these by itself, and says so in `size`
-            return width, height
-        if isinstance(image, PngImageFile) and not _has_late_exif(image):
-            exif = Image.Image.getexif(image)  # PngImageFile.getexif decodes all pixels in search of a late chunk
-        else:
-            exif = image.getexif()
-        return (height, width) if exif.get(_EXIF_ORIENTATION) in _ROTATED else (width, height)
+        return upright_size(image)
 
 
 def open_image(reference: ImageReference) -> Image.Image:
     """
     The picture: wholly decoded, turned upright as its EXIF says, RGB.
 
+    Sixteen bits of grey or colour keep their upper eight. An animation is its first frame.
+
     Raises:
-        `RecordError`: `missing_image`, `truncated_image`, `unreadable_image`, `decompression_bomb`.
+        `RecordError`: `missing_image`, `truncated_image`, `unreadable_image`, `unsupported_image`,
+            `decompression_bomb`, `remote_image`.
     """
     with _opened(reference) as image:
-        image.load()
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return upright_rgb(image)
 
 
 def check_image(reference: ImageReference, level: str) -> str | None:
@@ -154,57 +162,34 @@ def _opened(reference: ImageReference) -> Iterator[Image.Image]:
     """A lazily opened picture; whatever goes wrong with it, here or in the body, becomes a RecordError."""
     path = reference["path"]
     where = "embedded in the record" if path is None else repr(path)
-    stream: Any = path
-    if reference["bytes"] is not None or path is None or path.startswith(ARCHIVE_SCHEMES) or is_remote(path):
-        stream = io.BytesIO(read_image_bytes(reference))
     try:
-        with Image.open(stream) as image:
-            _refuse_bomb(image.size, where)
+        with _stream(reference) as stream, opened(stream, where) as image:
             yield image
-    except RecordError:
-        raise
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise _missing(where, error) from error
-    except Image.DecompressionBombError as error:
-        raise RecordError("decompression_bomb", f"the image {where} is refused. {error}") from error
-    except UnidentifiedImageError as error:
-        raise RecordError(
-            "unreadable_image", f"the image {where} is not a picture that Pillow can read. Replace the file."
-        ) from error
-    except Exception as error:  # decoders of damaged files raise OSError, SyntaxError (PNG), struct.error, zlib.error
-        reason = "truncated_image" if _looks_truncated(error) else "unreadable_image"
-        raise RecordError(
-            reason, f"the image {where} cannot be decoded ({type(error).__name__}: {error}). Download it again."
-        ) from error
 
 
-def _has_late_exif(image: PngImageFile) -> bool:
-    """Whether a PNG has its rotation behind the pixels: walks from chunk to chunk without reading the pixels."""
-    stream = image.fp
-    assert stream is not None
-    stream.seek(8)  # the signature
-    while len(head := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        start = stream.read(min(length, len(_EXIF_TEXT)))
-        if kind == b"eXIf" or start == _EXIF_TEXT:
-            return "exif" not in image.info
-        stream.seek(length - len(start) + 4, io.SEEK_CUR)  # and the checksum
-    return False
+def _stream(reference: ImageReference) -> BinaryIO:
+    path = reference["path"]
+    if reference["bytes"] is not None or path is None or path.startswith(ARCHIVE_SCHEMES) or is_remote(path):
+        return io.BytesIO(read_image_bytes(reference))
+    return _open_file(path)
 
 
-def _refuse_bomb(size: tuple[int, int], where: str) -> None:
-    limit = Image.MAX_IMAGE_PIXELS  # Pillow only warns up to twice its limit; here the limit is the limit
-    if limit is not None and size[0] * size[1] > limit:
+def _open_file(path: str) -> BinaryIO:
+    """Raises `OSError` for what is no file (a pipe would be waited for without end), and for one too large."""
+    status = Path(path).stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(f"{path!r} is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(f"{path!r} is no regular file")
+    if status.st_size > MAX_IMAGE_BYTES:
         raise RecordError(
             "decompression_bomb",
-            f"the image {where} has {size[0]}x{size[1]} pixels, over the limit of {limit}. Decoding it could exhaust "
-            "the memory. Scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it.",
+            f"the image {path!r} has {status.st_size:,} bytes, more than the {MAX_IMAGE_BYTES:,} that are read of "
+            "one. It is not opened. Save it smaller.",
         )
-
-
-def _looks_truncated(error: Exception) -> bool:
-    words = str(error).lower()
-    return isinstance(error, EOFError) or "truncated" in words or "unexpected end" in words or "incomplete" in words
+    return open(path, "rb")
 
 
 def _missing(where: str, error: Exception | None) -> RecordError:

@@ -1,16 +1,16 @@
-"""Addresses of pictures to files in a cache, where a source allows it; image roots on the Hub to folders."""
+"""Fetch images behind addresses into a cache, where a source allows it, and image roots on the Hub."""
 
 import hashlib
+import http.client
 import logging
-import os
 import re
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
 
+from transformers_llava.artifacts.limits import MAX_REMOTE_ATTEMPTS
+from transformers_llava.data.connecting import download
+from transformers_llava.data.decoding import check_decodes
+from transformers_llava.data.keeping import default_cache_dir, keep_file
 from transformers_llava.data.schema import RecordError
 
 
@@ -18,10 +18,6 @@ logger = logging.getLogger(__name__)
 
 REMOTE_SCHEMES = ("http://", "https://")
 HUB_ROOT = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([0-9a-f]{40})(?:/(.*))?")
-
-_MOST_BYTES = 64 << 20  # a picture; anything larger is something else
-_SECONDS = 30
-_ATTEMPTS = 3
 
 
 def is_remote(path: str | None) -> bool:
@@ -32,67 +28,47 @@ def remote_file(url: str) -> Path:
     """
     Where the picture behind an address lies, or would lie: below `TRANSFORMERS_LLAVA_CACHE` (see `default_cache_dir`).
     """
-    from transformers_llava.data.parsing import default_cache_dir  # reading pictures comes below it
-
-    digest = hashlib.sha256(url.encode()).hexdigest()
+    digest = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
     return default_cache_dir() / "remote_images" / digest[:2] / digest
 
 
-def fetch_image(url: str) -> Path:
+def fetch_image(url: str) -> bytes:
     """
-    The file of a picture, fetched unless it is there.
+    The encoded file behind an address: kept in the cache once it was fetched whole and could be decoded.
 
-    Only `http` and `https`, also after a redirection; at most 64 MB; three attempts where the server or the line
-    fails, one where the server says that there is no such picture.
+    Only `http` and `https`, also after a redirection, and only public addresses (see `connecting`); at most
+    `MAX_REMOTE_IMAGE_BYTES`; a few attempts where the server or the line fails, one where the server says that there
+    is no such picture.
 
     Raises:
-        `RecordError`: `remote_image`, with what went wrong.
+        `RecordError`: `remote_image`, with what went wrong; or what is wrong with the image, as `open_image` says it.
     """
     file = remote_file(url)
-    if file.is_file():
-        return file
-    for attempt in range(_ATTEMPTS):
+    try:
+        return file.read_bytes()
+    except OSError:  # not fetched yet, or another user's
+        data = _fetch(url)
+    check_decodes(data, repr(url[:200]))
+    keep_file(file, lambda unfinished: unfinished.write_bytes(data))
+    return data
+
+
+def _fetch(url: str) -> bytes:
+    for attempt in range(MAX_REMOTE_ATTEMPTS):
         try:
-            data = _download(url)
-        except (OSError, ValueError) as error:
+            return download(url)
+        except (OSError, ValueError, http.client.HTTPException) as error:
             status = getattr(error, "code", None)
-            is_final = isinstance(error, ValueError) or (status is not None and 400 <= status < 500)
-            if is_final or attempt + 1 == _ATTEMPTS:
+            is_final = isinstance(error, ValueError | http.client.InvalidURL)
+            is_final = is_final or (status is not None and 300 <= status < 500)
+            if is_final or attempt + 1 == MAX_REMOTE_ATTEMPTS:
                 raise RecordError(
                     "remote_image",
                     f"the image {url[:200]!r} could not be fetched ({type(error).__name__}: {error}). The record has "
                     "no picture to train on. Correct the address, or download the picture yourself.",
                 ) from error
             time.sleep(0.5 * 2**attempt)
-            continue
-        _store(file, data)
-        break
-    return file
-
-
-def _store(file: Path, data: bytes) -> None:
-    """All of the file or nothing, whoever fetches it at the same time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=file.parent)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-    os.replace(unfinished, file)
-
-
-class _OnlyHttp(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if not is_remote(newurl):
-            raise ValueError(f"it redirects to {newurl[:200]!r}, which is not http")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _download(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "transformers-llava"})
-    with urllib.request.build_opener(_OnlyHttp).open(request, timeout=_SECONDS) as response:
-        data: bytes = response.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
-    return data
+    raise AssertionError("the last attempt returns or raises")
 
 
 def fetch_image_root(root: str) -> Path:
