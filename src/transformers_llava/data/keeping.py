@@ -97,13 +97,13 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def _private_folder() -> tempfile.TemporaryDirectory:
+def _private_folder(process: int) -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="transformers_llava_")
 
 
 def private_folder() -> Path:
     """A folder of this process alone, until it ends: for what the cache cannot take."""
-    return Path(tempfile.mkdtemp(dir=_private_folder().name))
+    return Path(tempfile.mkdtemp(dir=_private_folder(os.getpid()).name))
 
 
 @contextmanager

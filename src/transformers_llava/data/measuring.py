@@ -1,13 +1,13 @@
-"""A data set to the part of it that fits `max_length`, with the length of each example and a count of the rest."""
+"""Count the tokens of every example, and keep the part of a data set that fits `max_length`."""
 
 import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ from tqdm.auto import tqdm
 
 from transformers_llava.data.drawing import TokenBudget, draw_within_budget
 from transformers_llava.data.encoding import SeveralImages
+from transformers_llava.data.keeping import default_cache_dir, keep_file, only_one, remove_leftovers
 from transformers_llava.data.lengths import ExampleLength, LengthPolicy, TokenCounter
-from transformers_llava.data.parsing import default_cache_dir
 from transformers_llava.data.schema import RecordError
 
 
 _EXAMPLES_PER_REASON = 5
-_ROWS_PER_TASK = 1000
-_ROWS_PER_PART = 50_000  # about half a minute of counting
+_ROWS_PER_TASK = 500
+_ROWS_PER_PART = 20_000  # about ten seconds of counting: what the processes of a machine share out among themselves
 
 
 @dataclass
@@ -77,6 +77,10 @@ def measure_examples(
     """
     Count the tokens of every example, and leave out those that could not be encoded.
 
+    Where counts are kept, processes that measure the same at the same time share the work part by part through the
+    files of the cache: all of a run's ranks may call this, each gets the whole result, and none waits for longer than
+    another one counts.
+
     Args:
         dataset (`datasets.Dataset`):
             Examples.
@@ -117,10 +121,8 @@ def measure_examples(
         file = folder / f"lengths.{counter.fingerprint(cache_key)}.parquet"
     table = _read(file, len(dataset))
     if table is None:
-        table = _measure(dataset, counter, num_proc, file)
-        _write(file, table)
-        if file is not None:
-            shutil.rmtree(_folder_of_parts(file), ignore_errors=True)
+        with _counting(dataset, counter, num_proc or 1) as count:
+            table = _count(len(dataset), count) if file is None else _share(len(dataset), count, file)
     return _select(dataset, table, counter, token_budgets or {}, strict=strict)
 
 
@@ -135,51 +137,75 @@ _COLUMNS = pyarrow.schema(
 _worker: Callable[[int], pyarrow.Table] | None = None
 
 
-def _measure(dataset: Dataset, counter: TokenCounter, num_proc: int | None, file: Path | None) -> pyarrow.Table:
-    """Counts in parts. Where counts are kept, so is every part: an interrupted run counts the others only."""
-    starts_of_part = range(0, len(dataset), _ROWS_PER_PART)
-    kept = {start: _read_part(file, start, len(dataset)) for start in starts_of_part}
-    missing = [start for start in starts_of_part if kept[start] is None]
-    tasks = [task for start in missing for task in _tasks_of_part(start, len(dataset))]
-    bar = tqdm(total=len(dataset), desc="tokens of examples", unit="example", delay=2.0, mininterval=0.5)
-    bar.update(sum(len(table) for table in kept.values() if table is not None))
-    counted = _run(dataset, counter, tasks, num_proc or 1)
-    for start in missing:
-        tables = []
-        for table in islice(counted, len(_tasks_of_part(start, len(dataset)))):
-            tables.append(table)
-            bar.update(len(table))
-        part = kept[start] = pyarrow.concat_tables(tables)
-        if file is not None and len(starts_of_part) > 1:
-            _write(_folder_of_parts(file) / f"{start}.parquet", part)
+_Count = Callable[[Iterable[int]], Iterator[pyarrow.Table]]  # starts of tasks to their tables
+
+
+def _count(num_rows: int, count: _Count) -> pyarrow.Table:
+    bar = _bar(num_rows)
+    tables = []
+    for table in count(range(0, num_rows, _ROWS_PER_TASK)):
+        tables.append(table)
+        bar.update(len(table))
     bar.close()
-    parts = [table for start in starts_of_part if (table := kept[start]) is not None]
-    return pyarrow.concat_tables(parts) if parts else _COLUMNS.empty_table()
+    return _joined(tables)
 
 
-def _tasks_of_part(start: int, num_rows: int) -> range:
-    return range(start, min(start + _ROWS_PER_PART, num_rows), _ROWS_PER_TASK)
+def _share(num_rows: int, count: _Count, file: Path) -> pyarrow.Table:
+    """
+    Counts of all rows, of which other processes may count a part at the same time.
+
+    Each part is counted by whoever has its lock. A first sweep takes what is free, a second one waits for the others;
+    a process that is killed loses its locks, and its parts are counted by those who wait. An interrupted run leaves
+    its finished parts to the next.
+    """
+    folder = file.with_suffix(".parts")
+    remove_leftovers(file.parent)
+    parts: dict[int, pyarrow.Table] = {}
+    bar = _bar(num_rows)
+    for wait in (False, True):
+        for start in range(0, num_rows, _ROWS_PER_PART):
+            if start in parts:
+                continue
+            end = min(start + _ROWS_PER_PART, num_rows)
+            with only_one(folder / f"{start}.lock", wait=wait) as is_ours:
+                if not is_ours:
+                    continue
+                if (table := _read(file, num_rows)) is not None:  # another process has finished everything
+                    shutil.rmtree(folder, ignore_errors=True)
+                    return table
+                part = _read(folder / f"{start}.parquet", end - start)
+                if part is None:
+                    part = _joined(count(range(start, end, _ROWS_PER_TASK)))
+                    _write(folder / f"{start}.parquet", part)
+            parts[start] = part
+            bar.update(len(part))
+    bar.close()
+    table = _joined(parts[start] for start in sorted(parts))
+    _write(file, table)
+    shutil.rmtree(folder, ignore_errors=True)  # a slower process finds the whole table, or counts its part again
+    return table
 
 
-def _folder_of_parts(file: Path) -> Path:
-    return file.with_suffix(".parts")
+def _bar(num_rows: int) -> Any:
+    return tqdm(total=num_rows, desc="tokens of examples", unit="example", delay=2.0, mininterval=0.5)
 
 
-def _read_part(file: Path | None, start: int, num_rows: int) -> pyarrow.Table | None:
-    if file is None:
-        return None
-    return _read(_folder_of_parts(file) / f"{start}.parquet", min(_ROWS_PER_PART, num_rows - start))
+def _joined(tables: Iterable[pyarrow.Table]) -> pyarrow.Table:
+    return pyarrow.concat_tables([_COLUMNS.empty_table(), *tables])
 
 
-def _run(dataset: Dataset, counter: TokenCounter, starts: Sequence[int], num_proc: int) -> Iterator[pyarrow.Table]:
-    if num_proc == 1 or len(starts) < 2:
-        yield from map(_task(dataset, counter), starts)
+@contextmanager
+def _counting(dataset: Dataset, counter: TokenCounter, num_proc: int) -> Iterator[_Count]:
+    if num_proc == 1 or len(dataset) <= _ROWS_PER_TASK:
+        task = _task(dataset, counter)
+        yield lambda starts: map(task, starts)
         return
     method = "fork" if "fork" in get_all_start_methods() else "spawn"  # forked, nothing has to be sent
     with ProcessPoolExecutor(
         num_proc, mp_context=get_context(method), initializer=_start_worker, initargs=(dataset, counter)
     ) as pool:
-        yield from pool.map(_work, starts)
+        pool.submit(os.getpid).result()  # forks all workers now: one that is forked later would hold a part's lock
+        yield lambda starts: pool.map(_work, starts)
 
 
 def _start_worker(dataset: Dataset, counter: TokenCounter) -> None:
@@ -281,13 +307,8 @@ def _read(file: Path | None, num_rows: int) -> pyarrow.Table | None:
     return table if len(table) == num_rows else None
 
 
-def _write(file: Path | None, table: pyarrow.Table) -> None:
-    if file is None:
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}")
-    pyarrow.parquet.write_table(table, unfinished)
-    unfinished.replace(file)
+def _write(file: Path, table: pyarrow.Table) -> None:
+    keep_file(file, lambda unfinished: pyarrow.parquet.write_table(table, unfinished))
 
 
 __all__ = ["LengthReport", "MeasuredExamples", "measure_examples"]

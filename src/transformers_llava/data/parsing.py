@@ -1,10 +1,9 @@
-"""A data file to Examples on disk that have the right shape; whether their pictures are good is not known yet."""
+"""Parse a data file into Examples on disk that have the right shape; their pictures are not looked at yet."""
 
 import hashlib
 import json
-import os
+import logging
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,16 +13,24 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 from datasets import Dataset
-from datasets import config as datasets_config
 from datasets.arrow_writer import ArrowWriter
 from tqdm.auto import tqdm
 
 from transformers_llava.data.filtering import RecordFilter
 from transformers_llava.data.formats import RecordFormat, to_example_with_notes
+from transformers_llava.data.keeping import (
+    default_cache_dir,
+    private_folder,
+    remove_leftovers,
+    unfinished_path,
+    warn_unkept,
+)
 from transformers_llava.data.reading import RawRecord, content_key, read_records
 from transformers_llava.data.reports import SourceReport
 from transformers_llava.data.schema import EXAMPLE_FEATURES, Example, ImageReference, RecordError
 
+
+logger = logging.getLogger(__name__)
 
 # The code that decides what a file is parsed into: with other code, what was kept is not taken again.
 _PARSERS = (
@@ -104,34 +111,73 @@ class ParsedSource:
         return self.dataset.data.column("images")[row].as_py()[place]
 
 
-def parse_source(request: ParseRequest, *, strict: bool = False, cache_dir: str | Path | None = None) -> ParsedSource:
+def parse_source(
+    request: ParseRequest,
+    *,
+    strict: bool = False,
+    cache_dir: str | Path | None = None,
+    key: str | None = None,
+) -> ParsedSource:
     """
     Parse a file, or take the result of an earlier time.
 
+    Args:
+        request (`ParseRequest`): What to parse, and how.
+        strict (`bool`, *optional*, defaults to `False`): Raise the first bad record's error.
+        cache_dir (`str` or `Path`, *optional*): Where the result is kept, and was; see `default_cache_dir`. Where it
+            cannot be, it lies in a temporary folder of this process.
+        key (`str`, *optional*): `request.key()`, where the caller knows it already.
+
     Raises:
         `RecordError`: under `strict`, the first record that has not the right shape.
+        `ValueError`: the file cannot be read.
     """
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    key = request.key()
-    folder = root / key
-    if not folder.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=root))
-        try:
-            _Writer(unfinished, request, strict=strict).run()
-            _publish(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    parsed = _load(folder)
+    folder = root / (request.key() if key is None else key)
+    parsed = _load_kept(folder)
+    if parsed is None:
+        parsed = _parse(folder, request, strict=strict)
     if strict and parsed.report.dropped:  # parsed leniently at an earlier time
         raise parsed.report.first_rejection().error()
     return parsed
 
 
-def default_cache_dir() -> Path:
-    """`TRANSFORMERS_LLAVA_CACHE`, else a folder beside the caches of `datasets`."""
-    folder = os.environ.get("TRANSFORMERS_LLAVA_CACHE")
-    return Path(folder) if folder else Path(datasets_config.HF_DATASETS_CACHE) / "transformers_llava"
+def _load_kept(folder: Path) -> ParsedSource | None:
+    try:
+        return _load(folder)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # cut short by a full disk, of another user, …: as if there were none
+        warn_unkept(folder, error)
+        if not isinstance(error, PermissionError):
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _parse(folder: Path, request: ParseRequest, *, strict: bool) -> ParsedSource:
+    """Into the cache, or else, where that cannot be written, into a folder of this process alone."""
+    remove_leftovers(folder.parent)
+    unfinished = unfinished_path(folder)
+    try:
+        unfinished.mkdir(parents=True)  # with the modes of any new folder: another user may read it
+        _Writer(unfinished, request, strict=strict).run()
+        _publish(unfinished, folder)
+        if (parsed := _load_kept(folder)) is not None:
+            return parsed
+    except OSError as error:
+        warn_unkept(folder, error)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        private = private_folder()
+        _Writer(private, request, strict=strict).run()
+        return _load(private)
+    except OSError as error:
+        raise ValueError(
+            f"source {request.name!r} cannot be read from {request.path!r}, or its records cannot be stored "
+            f"({type(error).__name__}: {error}). Check the file's permissions, and the space that is left for the "
+            "cache and for temporary files."
+        ) from error
 
 
 class _Writer:

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from datasets import Dataset
 
-from transformers_llava.data.archives import is_archive
+from transformers_llava.data.archives import check_archive, is_archive
 from transformers_llava.data.drawing import check_sampling, draw_rows
 from transformers_llava.data.filtering import RecordFilter
 from transformers_llava.data.formats import RecordFormat
+from transformers_llava.data.keeping import default_cache_dir, only_one
 from transformers_llava.data.parsing import ParsedSource, ParseRequest, parse_source
 from transformers_llava.data.provenance import Download, SourcePart, count_by_folder
 from transformers_llava.data.reading import HUB_SCHEME
@@ -205,8 +206,7 @@ def load_source_with_digests(
         allow_remote=config.remote_images == "fetch",
         collapse_markers=config.collapse_markers,
     )
-    parsed = parse_source(request, strict=strict, cache_dir=cache_dir)
-    verdicts = verify_images(parsed, level=config.verify_images, num_proc=num_proc)
+    parsed, verdicts = _look(request, config.verify_images, strict=strict, num_proc=num_proc, cache_dir=cache_dir)
     report = parsed.report
     report.licence, report.licence_url, report.provenance = config.licence, config.licence_url, config.provenance
     if config.parts:
@@ -235,6 +235,33 @@ def load_source_with_digests(
     return LoadedSource(dataset, report, digests[places])
 
 
+def _look(
+    request: ParseRequest,
+    level: VerificationLevel,
+    *,
+    strict: bool,
+    num_proc: int | None,
+    cache_dir: str | Path | None,
+) -> tuple[ParsedSource, list[ImageVerdict]]:
+    """
+    Parse a source and look at its pictures; of several processes that share a cache, one does, and the others wait.
+
+    Without that every rank of a machine would read all records and decode all pictures, each with a thread per core.
+    Those that waited read the result at the same time, outside of the lock.
+    """
+    root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    key = request.key()
+
+    def look() -> tuple[ParsedSource, list[ImageVerdict]]:
+        parsed = parse_source(request, strict=strict, cache_dir=root, key=key)
+        return parsed, verify_images(parsed, level=level, num_proc=num_proc)
+
+    with only_one(root / "locks" / f"{key}.{level}"):
+        if not os.path.isfile(root / key / f"verdicts.{level}.parquet"):  # also one that cannot be read
+            return look()
+    return look()
+
+
 def image_root_of(config: SourceConfig) -> Path | None:
     """The folder or archive that the image paths of a source start from."""
     if config.image_root is None:
@@ -243,6 +270,7 @@ def image_root_of(config: SourceConfig) -> Path | None:
         return Path(os.path.abspath(config.path)).parent
     if config.image_root.startswith(HUB_SCHEME):
         return fetch_image_root(config.image_root)
+    check_archive(config.image_root)
     image_root = Path(os.path.abspath(config.image_root))  # a worker, or a later run, may stand elsewhere
     exists = image_root.is_file() if is_archive(image_root) else image_root.is_dir()
     if not exists:

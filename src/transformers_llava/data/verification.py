@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from transformers_llava.data.archives import archive_of
 from transformers_llava.data.images import check_image
+from transformers_llava.data.keeping import keep_file
 from transformers_llava.data.parsing import ParsedSource
 from transformers_llava.data.remote import is_remote, remote_file
 from transformers_llava.data.schema import RecordError
@@ -123,9 +124,8 @@ def _write_verdicts(file: Path, states: Sequence[str], verdicts: Sequence[ImageV
         "message": [verdict.message for verdict in verdicts],
     }
     schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
-    unfinished = file.with_suffix(f".{os.getpid()}")
-    pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), unfinished)
-    unfinished.replace(file)
+    table = pyarrow.table(columns, schema=schema)
+    keep_file(file, lambda unfinished: pyarrow.parquet.write_table(table, unfinished))
 
 
 __all__ = ["ImageVerdict", "VerificationLevel", "check_level", "verify_images"]
