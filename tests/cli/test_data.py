@@ -86,3 +86,86 @@ def test_the_download_plan_says_what_is_here(capsys: pytest.CaptureFixture, tmp_
 def test_an_unknown_mixture_and_a_missing_lock_are_refused(capsys: pytest.CaptureFixture) -> None:
     assert "Packaged are: demo" in run(capsys, "lock", "yours", status=2)
     assert "there is no lock at" in run(capsys, "verify", "mine.yaml", "nowhere.json", status=2)
+
+
+MISTYPED = {
+    "weight: half": "weight='half'. It must be a number",
+    "num_examples: ten": "num_examples='ten'. It must be a whole number",
+    'num_examples: "10"': "num_examples='10'. It must be a whole number",
+    "num_examples: true": "num_examples=True. It must be a whole number",
+    "weight: 2026-11-25": "weight=datetime.date(2026, 11, 25). It must be a number",
+    "weight: .nan": "weight=nan. A weight is a positive number",
+    "weight: 1.0e+30": "of at most 1000",
+    "sampling: 10": "sampling=10. It must be text; put quotes around it",
+    "sampling: random:99999999999999999999": "Use all, first:N",
+    "seed: x": "seed='x'. It must be a whole number",
+    "parts: 5": "parts=5. It must be a list",
+    "parts: [{name: p, num_examples: ten}]": "the part 'p' has num_examples='ten'",
+    "parts: [{name: p, num_examples: 1, licence: 4.0}]": "the part 'p' has licence=4.0",
+    "downloads: [{name: d, url: 5, target: x}]": "the download 'd' has url=5",
+    "filters: {image_folders: 3}": "image_folders=3. Give the names of folders",
+    "filters: {5: 3}": "filters={5: 3}",
+    "image_root: [a]": "image_root=['a']. It must be text",
+    "format: jason": "format='jason'. Use auto, llava, sharegpt or messages",
+    "collapse_markers: maybe": "collapse_markers='maybe'. It must be true or false",
+    "licence: [MIT]": "licence=['MIT']. It must be text",
+    "5: x": "the unknown fields ['5']",
+}
+
+
+@pytest.mark.parametrize("field", MISTYPED)
+def test_a_mistyped_field_of_a_source_is_one_message(capsys: pytest.CaptureFixture, mixture: Path, field: str) -> None:
+    mixture.write_text(f"sources:\n- name: a\n  path: a.json\n  {field}\n")
+    assert MISTYPED[field] in run(capsys, "lock", "mine.yaml", status=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("sources: [{name: 5, path: a.json}]", "name=5. It must be text"),
+        ("sources: [{name: a, path: 5}]", "path=5. It must be text"),
+        ("seed: x\nsources: [{name: a, path: a.json}]", "the mixture has seed='x'. It must be a whole number"),
+        ("row_order: 3\nsources: [{name: a, path: a.json}]", "row_order=3"),
+        ("datasets: [{json_path: 5}]", "json_path=5. It must be a path"),
+        ("sources: [{name: a, path: empty}]", "cannot be read as a data set"),
+        ("sources: [{name: a, path: broken}]", "cannot be read as a data set"),
+        ("sources: [{name: a, path: nowhere.json}]", "does not exist"),
+        ("sources: [{name: a, path: a.json, image_root: images.tgz}]", "is a compressed tar"),
+        ("sources: !!python/object:os.system {}", "is not YAML"),
+        ("5", "holds 5 where a mapping or a list or nothing is expected"),
+    ],
+)
+def test_a_mixture_of_another_form_is_one_message(
+    capsys: pytest.CaptureFixture, mixture: Path, text: str, complaint: str
+) -> None:
+    mixture.with_name("empty").mkdir()
+    mixture.with_name("broken").mkdir()
+    mixture.with_name("broken").joinpath("train.json").write_text('[{"id": 1}, {"id": ')
+    mixture.with_name("images.tgz").write_bytes(b"")
+    mixture.write_text(text)
+    assert complaint in run(capsys, "lock", "mine.yaml", status=2)
+
+
+def test_aliases_that_multiply_are_not_written_out(capsys: pytest.CaptureFixture, mixture: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    mixture.write_text("\n".join([*lines, "sources: *a11"]))
+    assert "once its aliases are written out" in run(capsys, "lock", "mine.yaml", status=2)
+
+
+def test_settings_that_make_no_sense_are_refused_before_anything_is_read(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    assert "--output 'nowhere' is no folder" in run(capsys, "lock", "mine.yaml", "--output", "nowhere", status=2)
+    for number in ("0", "-2"):
+        assert f"num_proc={number}" in run(capsys, "lock", "mine.yaml", "--num_proc", number, status=2)
+    assert "no processor can be loaded from 'me/x'" in run(capsys, "lock", "mine.yaml", "--model", "me/x", status=2)
+    config = tiny.make_config()
+    config.save_pretrained("checkpoint")
+    tiny.make_processor(config).save_pretrained("checkpoint")
+    out = run(capsys, "lock", "mine.yaml", "--model", "checkpoint", "--max_length", "0", status=2)
+    assert "max_length=0 leaves no token" in out
+    tiny.make_processor(config).tokenizer.save_pretrained("text_only")
+    config.text_config.save_pretrained("text_only")
+    assert "'text_only'" in run(capsys, "lock", "mine.yaml", "--model", "text_only", status=2)
+    assert not Path("mixture.lock.json").exists()

@@ -54,3 +54,35 @@ def test_a_template_is_printed_and_an_unknown_one_refused(capsys: pytest.Capture
     assert "{% generation %}" in capsys.readouterr().out.replace("{%-", "{%").replace("-%}", "%}")
     assert cli.main(["inspect", "template", "plane"]) == 2
     assert "plain" in capsys.readouterr().err
+
+
+def test_what_cannot_be_inspected_is_one_message(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    turns = [{"from": "human", "value": "Colour?"}, {"from": "gpt", "value": "red"}]
+    (tmp_path / "train.json").write_text(json.dumps([{"id": "1", "conversations": turns}]))
+    (tmp_path / "broken.jinja").write_text("{% for m in messages %}")
+    (tmp_path / "binary.jinja").write_bytes(b"\xff\xfe\0")
+    (tmp_path / "raising.jinja").write_text("{{ raise_exception('no such role') }}{% generation %}{% endgeneration %}")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text("[]")
+
+    def complaint(*fields: str, source: str = "", model: str = str(checkpoint)) -> str:
+        train_data = f"[{{name: mine, path: {tmp_path / 'train.json'}{source}}}]"
+        common = ["--model_name_or_path", model, "--output_dir", str(tmp_path / "out"), "--train_data", train_data]
+        assert cli.main(["inspect", "data", "--config", "tiny/2_instruct", *common, *fields]) == 2
+        return capsys.readouterr().err
+
+    assert "gone.jinja' cannot be read as a template" in complaint("--chat_template", str(tmp_path / "gone.jinja"))
+    assert "cannot be read as a template" in complaint("--chat_template", str(tmp_path / "binary.jinja"))
+    assert "the chat template is no Jinja" in complaint("--chat_template", str(tmp_path / "broken.jinja"))
+    assert "no such role" in complaint("--chat_template", str(tmp_path / "raising.jinja"))
+    assert "weight='x'. It must be a number" in complaint(source=", weight: x")
+    assert "seed='x'" in complaint(source=", seed: x")
+    assert "'me/x' cannot be read as a model" in complaint(model="me/x")
+    assert "odd' cannot be read as a model" in complaint(model=str(tmp_path / "odd"))
+    assert "--show -1" in complaint("--show", "-1")
+    assert "num_proc=0" in complaint("--data_num_proc", "0")
+    for name in ("me/x", str(tmp_path / "odd")):
+        assert cli.main(["inspect", "model", name]) == 2
+        assert "cannot be read as a model" in capsys.readouterr().err

@@ -43,7 +43,8 @@ MAX_CANVAS_SIDE = 2**20  # pixels: 3,456
 MAX_LAYERS = 2048  # of a language model or a tower, which are built to learn the names of their weights: 126
 MAX_PROJECTOR_LAYERS = 64  # 2
 # Images of data sets: the formats that are opened, by Pillow's names. Nothing else is, whatever the file is called:
-# Pillow would hand PostScript to Ghostscript, and its rarer decoders are of little use and much surface. Cameras' MPO is opened as JPEG.
+# Pillow would hand PostScript to Ghostscript, and its rarer decoders are of little use and much surface. What cameras
+# write as MPO is opened as JPEG.
 IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_IMAGE_PIXELS = 89_478_485  # Pillow's own limit; used where somebody has set PIL.Image.MAX_IMAGE_PIXELS to None
 MAX_IMAGE_BYTES = 256 * 2**20  # of the encoded file, in a folder or an archive: MAX_IMAGE_PIXELS times three bytes
@@ -53,3 +54,6 @@ MAX_REMOTE_IMAGE_BYTES = 64 * 2**20
 MAX_REMOTE_SECONDS = 60.0  # of one attempt, however slowly the server sends
 MAX_REMOTE_REDIRECTS = 5
 MAX_REMOTE_ATTEMPTS = 3
+
+# Mixtures: how often every record of a source may be used; the rows that are drawn are a list in memory.
+MAX_SOURCE_WEIGHT = 1000

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
 
-_SAMPLING = re.compile(r"(first|end|random):(\d+(?:\.\d+)?)(%?)")
+_SAMPLING = re.compile(r"(first|end|random):(\d{1,12}(?:\.\d{1,12})?)(%?)")
 
 
 def draw_rows(

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.data.fields import shown
 from transformers_llava.data.images import path_in_root
 from transformers_llava.data.schema import Example
 
@@ -31,7 +32,11 @@ class RecordFilter:
         folders = values.get("image_folders")
         if folders is not None:
             folders = [folders] if isinstance(folders, str) else folders
-            values = {**values, "image_folders": tuple(str(folder).strip("/") for folder in folders)}
+            if not isinstance(folders, list | tuple) or not all(isinstance(folder, str) for folder in folders):
+                raise ValueError(
+                    f"source {source!r} filters by image_folders={shown(folders)}. Give the names of folders."
+                )
+            values = {**values, "image_folders": tuple(folder.strip("/") for folder in folders)}
         if not isinstance(values.get("has_image"), bool | None):
             raise ValueError(f"source {source!r} filters by has_image={values['has_image']!r}. Use true or false.")
         for name in known - {"has_image", "image_folders"}:

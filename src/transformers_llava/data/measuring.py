@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from transformers_llava.data.drawing import TokenBudget, draw_within_budget
 from transformers_llava.data.encoding import SeveralImages
+from transformers_llava.data.fields import check_num_proc
 from transformers_llava.data.keeping import default_cache_dir, keep_file, only_one, remove_leftovers
 from transformers_llava.data.lengths import ExampleLength, LengthPolicy, TokenCounter
 from transformers_llava.data.schema import RecordError
@@ -112,6 +113,9 @@ def measure_examples(
     """
     if too_long not in ("error", "drop", "truncate_text"):
         raise ValueError(f"too_long must be error, drop or truncate_text, not {too_long!r}.")
+    check_num_proc(num_proc)
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length={max_length} leaves no token of any example. Use at least 1, or leave it out.")
     counter = TokenCounter(
         processor, template, max_length=max_length, too_long=too_long, several_images=several_images
     )

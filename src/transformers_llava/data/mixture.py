@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from transformers_llava.data.drawing import TokenBudget
+from transformers_llava.data.fields import check_fields, check_num_proc
 from transformers_llava.data.reports import MixtureReport, SourceReport
 from transformers_llava.data.sources import RowOrder, SourceConfig, load_source_with_digests
 
@@ -29,6 +30,8 @@ class MixtureConfig:
     )
 
     def __post_init__(self) -> None:
+        check_fields("the mixture", vars(self), {"seed": "integer", "row_order": "text", "sources": "list"})
+        self.sources = self.sources or []
         self.sources = [
             source if isinstance(source, SourceConfig) else SourceConfig.from_dict(source) for source in self.sources
         ]
@@ -79,6 +82,7 @@ def build_mixture(
         `RecordError`: under `strict`.
         `ValueError`: a file cannot be read at all, or not a single record is usable.
     """
+    check_num_proc(num_proc)
     loaded = []
     for source in config.sources:
         seeded = source if source.seed is not None else replace(source, seed=config.seed)

@@ -5,8 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from transformers_llava.artifacts.untrusted import read_yaml
+from transformers_llava.data.fields import shown
 from transformers_llava.data.mixture import MixtureConfig
 from transformers_llava.data.reading import HUB_SCHEME
 
@@ -62,10 +62,7 @@ def read_mixture_file(
         `ValueError`: the file is missing, no YAML, or not a mixture; with its name and the field.
     """
     path, root = _find(path, data_root)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"the mixture file {str(path)!r} is not YAML: {error}") from error
+    values = read_yaml(path, kind=(dict, list, type(None)))
     if isinstance(values, list):
         values = {"sources": values}
     if isinstance(values, dict) and "datasets" in values:
@@ -80,7 +77,10 @@ def read_mixture_file(
         )
     sources: list[Any] = [_located(source, path, root, image_root) for source in values["sources"]]
     try:
-        return MixtureConfig(sources, seed=values.get("seed", seed or 0), row_order=values.get("row_order", "file"))
+        chosen = values.get("seed")
+        return MixtureConfig(
+            sources, seed=(seed or 0) if chosen is None else chosen, row_order=values.get("row_order") or "file"
+        )
     except ValueError as error:
         raise ValueError(f"the mixture file {str(path)!r}: {error}") from error
 
@@ -102,7 +102,9 @@ def _find(path: str | Path, data_root: str | Path | None) -> tuple[Path, Path]:
 def _located(source: Any, file: Path, root: Path, image_root: str | None) -> dict[str, Any]:
     """Relative paths start at the mixture file (or the data root), wherever the program was started."""
     if not isinstance(source, dict):
-        raise ValueError(f"the mixture file {str(file)!r} has a source that is {source!r}, not a block of fields.")
+        raise ValueError(
+            f"the mixture file {str(file)!r} has a source that is {shown(source)}, not a block of fields."
+        )
     located = {"image_root": image_root, **source} if image_root is not None else dict(source)
     for name in ("path", "image_root"):
         value = located.get(name)
@@ -120,8 +122,12 @@ def _from_llava_next(values: dict[str, Any], file: Path) -> dict[str, Any]:
     for entry in entries:
         if not isinstance(entry, dict) or set(entry) - {"json_path", "sampling_strategy"} or "json_path" not in entry:
             raise ValueError(
-                f"the mixture file {str(file)!r} has {entry!r} under `datasets`; expected are `json_path` and "
+                f"the mixture file {str(file)!r} has {shown(entry)} under `datasets`; expected are `json_path` and "
                 "`sampling_strategy`."
+            )
+        if not isinstance(entry["json_path"], str):
+            raise ValueError(
+                f"the mixture file {str(file)!r} has json_path={shown(entry['json_path'])}. It must be a path."
             )
         name = Path(entry["json_path"]).stem
         names[name] += 1

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from transformers_llava.data.archives import archive_of
+from transformers_llava.data.fields import Kind, check_fields, shown
 from transformers_llava.data.images import path_in_root
 from transformers_llava.data.parsing import ParsedSource
 
@@ -124,6 +125,8 @@ def _checked(cls: type, values: Any, source: str, noun: str, *, required: tuple[
             f"source {source!r} has the {noun} {values!r}. It needs {', '.join(required)}; known are "
             f"{', '.join(sorted(known))}."
         )
+    kinds: dict[str, Kind] = {name: "integer" if name == "num_examples" else "text" for name in known}
+    check_fields(f"source {source!r}: the {noun} {shown(values['name'])}", values, kinds)
     return values
 
 

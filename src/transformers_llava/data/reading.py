@@ -3,6 +3,7 @@
 import codecs
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,11 +52,9 @@ def read_records(
     """
     if str(path).startswith(HUB_SCHEME):
         return _read_dataset(str(path), revision, split, streaming)
-    path = Path(path)
+    path = _existing(path)
     if path.is_dir():
         return _read_dataset(str(path), None, split, streaming)
-    if not path.is_file():
-        raise ValueError(f"the data file {str(path)!r} does not exist. Nothing can be read from it. Check `path`.")
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_parquet(path)
@@ -70,15 +69,26 @@ def content_key(path: str | Path, *, revision: str | None = None, split: str = "
     """A word that changes when what `read_records` reads does: the digest of a file, the commit of a repository."""
     if str(path).startswith(HUB_SCHEME):
         return f"{path}@{_pinned(str(path), revision)} {split}"
-    path = Path(path)
+    path = _existing(path)
     digest = hashlib.sha256(path.suffix.encode())
-    if path.is_dir():
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()} {split}\0".encode())
-            digest.update(_file_digest(file))
-    elif path.is_file():
-        digest.update(_file_digest(path))
+    try:
+        if path.is_dir():
+            for file in sorted(file for file in path.rglob("*") if file.is_file()):
+                digest.update(f"{file.relative_to(path).as_posix()} {split}\0".encode())
+                digest.update(_file_digest(file))
+        else:
+            digest.update(_file_digest(path))
+    except OSError as error:
+        raise ValueError(f"the data {str(path)!r} cannot be read ({error}). Check its permissions.") from error
     return digest.hexdigest()
+
+
+def _existing(path: str | Path) -> Path:
+    """Raises `ValueError` for what is neither a file nor a folder, or cannot be looked at."""
+    path = Path(path)
+    if not os.path.isfile(path) and not os.path.isdir(path):
+        raise ValueError(f"the data file {str(path)!r} does not exist. Nothing can be read from it. Check `path`.")
+    return path
 
 
 def _file_digest(path: Path) -> bytes:
@@ -228,6 +238,22 @@ def _rows(batch: pyarrow.RecordBatch) -> Iterator[Any]:
 
 
 def _read_dataset(path: str, revision: str | None, split: str, streaming: bool) -> Iterator[RawRecord]:
+    number = -1
+    try:
+        for number, record in enumerate(_open_dataset(path, revision, split, streaming)):
+            yield RawRecord({key: value for key, value in record.items() if value is not None}, f"row {number}")
+    except ValueError:
+        raise
+    except Exception as error:  # of `datasets`, of Arrow, of the Hub's client, and of the network beneath it
+        where = "" if number < 0 else f" after row {number}"
+        raise ValueError(
+            f"{path!r} cannot be read as a data set{where} ({type(error).__name__}: {error}). It must hold data files "
+            "that the library `datasets` reads, such as .json or .parquet; of a repository, check its name and the "
+            "network."
+        ) from error
+
+
+def _open_dataset(path: str, revision: str | None, split: str, streaming: bool) -> Any:
     import datasets
 
     table: Any
@@ -244,8 +270,7 @@ def _read_dataset(path: str, revision: str | None, split: str, streaming: bool) 
         raise ValueError(f"{path!r} holds the splits {sorted(table)}. Name one of their folders as `path`.")
     if table.features is not None:  # a stream may not know its columns before it is read
         table = table.cast(_undecoded(table.features))
-    for number, record in enumerate(table):
-        yield RawRecord({key: value for key, value in record.items() if value is not None}, f"row {number}")
+    return table
 
 
 def _undecoded(features: Any) -> Any:

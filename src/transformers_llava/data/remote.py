@@ -84,7 +84,6 @@ def fetch_image_root(root: str) -> Path:
         `ValueError`: the address is not of this form, or there is no such folder or archive.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     from transformers_llava.data.archives import is_archive
 
@@ -102,9 +101,12 @@ def fetch_image_root(root: str) -> Path:
             return Path(hf_hub_download(repository, inside, repo_type="dataset", revision=revision))
         patterns = [f"{inside}/**"] if inside else None
         folder = snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns)
-    except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # of the Hub's client, which also passes on those of the network beneath it
         raise ValueError(
-            f"the image root {root!r} cannot be fetched ({error}). Every picture would be missing."
+            f"the image root {root!r} cannot be fetched ({type(error).__name__}: {error}). Every picture would be "
+            "missing. Check its name and the network, and whether you may read the repository."
         ) from error
     if not (Path(folder) / inside).is_dir():
         raise ValueError(f"the image root {root!r}: the repository has no folder {inside!r} at this commit.")

@@ -9,10 +9,11 @@ import re
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import mark_control_tokens, render_jinja_template
 
-from transformers_llava.data.schema import Example
+from transformers_llava.data.schema import Example, RecordError
 
 
 _START, _END = "\U000f0000", "\U000f0001"  # what `mark_control_tokens` puts around a control token
@@ -77,9 +78,22 @@ def render_marked(example: Example, tokenizer: PreTrainedTokenizerBase, template
     if writes_control_tokens(example, tokenizer):
         conversation = mark_control_tokens(conversation, control_token_pattern(tokenizer))
     variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
-    rendered: Any = render_jinja_template(
-        conversations=[conversation], chat_template=template, return_assistant_tokens_mask=True, **variables
-    )
+    try:
+        rendered: Any = render_jinja_template(
+            conversations=[conversation], chat_template=template, return_assistant_tokens_mask=True, **variables
+        )
+    except TemplateSyntaxError as error:
+        raise ValueError(
+            f"the chat template is no Jinja: {error.message}, in line {error.lineno}. No example can be written as "
+            "text. Correct the template, or name one of `transformers_llava.chat_templates`."
+        ) from error
+    except Exception as error:  # what a template raises by itself, and what Python does with its expressions
+        raise RecordError(
+            "template_error",
+            f"the chat template cannot write it as text ({type(error).__name__}: {error}). Correct the record or the "
+            "template.",
+            record_id=f"{example['source']}/{example['id']}",
+        ) from error
     texts, spans = rendered
     return Rendered(texts[0], list(spans[0]))
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from datasets import Dataset
 
+from transformers_llava.artifacts.limits import MAX_SOURCE_WEIGHT
 from transformers_llava.data.archives import check_archive, is_archive
 from transformers_llava.data.drawing import check_sampling, draw_rows
+from transformers_llava.data.fields import Kind, check_fields, shown
 from transformers_llava.data.filtering import RecordFilter
 from transformers_llava.data.formats import RecordFormat
 from transformers_llava.data.keeping import default_cache_dir, only_one
@@ -28,6 +29,28 @@ logger = logging.getLogger(__name__)
 
 RowOrder = Literal["file", "content"]
 AMOUNTS = ("num_examples", "weight", "num_tokens", "sampling")  # how much of a source: at most one of them
+
+
+_TEXTS: tuple[str, ...] = (
+    "name",
+    "path",
+    "format",
+    "image_root",
+    "sampling",
+    "revision",
+    "split",
+    "verify_images",
+    "remote_images",
+)
+_TEXTS += ("duplicate_ids", "licence", "licence_url", "licence_revision", "provenance", "teacher", "teacher_terms")
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(_TEXTS, "text"),
+    **dict.fromkeys(("num_examples", "num_tokens", "seed"), "integer"),
+    "weight": "number",
+    "collapse_markers": "bool",
+    "parts": "list",
+    "downloads": "list",
+}
 
 
 @dataclass
@@ -99,6 +122,9 @@ class SourceConfig:
     )
 
     def __post_init__(self) -> None:
+        name = self.name if isinstance(self.name, str) else "?"
+        check_fields(f"source {name!r}", vars(self), _KINDS)
+        self.parts, self.downloads = self.parts or [], self.downloads or []
         if not self.name or not self.path:
             raise ValueError(f"a source needs a name and a path, but has name={self.name!r}, path={self.path!r}.")
         given = [name for name in AMOUNTS if getattr(self, name) is not None]
@@ -108,8 +134,11 @@ class SourceConfig:
             raise ValueError(f"source {self.name!r} has num_examples={self.num_examples}; use at least 1.")
         if self.num_tokens is not None and self.num_tokens < 1:
             raise ValueError(f"source {self.name!r} has num_tokens={self.num_tokens}; use at least 1.")
-        if self.weight is not None and not (self.weight > 0 and math.isfinite(self.weight)):
-            raise ValueError(f"source {self.name!r} has weight={self.weight}. A weight is a positive number.")
+        if self.weight is not None and not 0 < self.weight <= MAX_SOURCE_WEIGHT:  # of nan neither is true
+            raise ValueError(
+                f"source {self.name!r} has weight={self.weight}. A weight is a positive number, of at most "
+                f"{MAX_SOURCE_WEIGHT}: every record would be used that often."
+            )
         if self.sampling is not None:
             check_sampling(self.name, self.sampling)
         if self.duplicate_ids not in ("keep", "drop"):
@@ -121,13 +150,21 @@ class SourceConfig:
         check_level(self.verify_images)
         if self.filters is not None and not isinstance(self.filters, RecordFilter):
             self.filters = RecordFilter.from_dict(self.filters, self.name)
+        if self.format not in ("auto", "llava", "sharegpt", "messages"):
+            raise ValueError(
+                f"source {self.name!r} has format={self.format!r}. Use auto, llava, sharegpt or messages."
+            )
         self.parts = [p if isinstance(p, SourcePart) else SourcePart.from_dict(p, self.name) for p in self.parts]
-        self.downloads = [d if isinstance(d, Download) else Download.from_dict(d, self.name) for d in self.downloads]
+        self.downloads = [
+            d if isinstance(d, Download) else Download.from_dict(d, self.name) for d in self.downloads or ()
+        ]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SourceConfig":
+        if not isinstance(values, dict):
+            raise ValueError(f"a source is {shown(values)}, not a block of fields with a name and a path.")
         known = set(cls.__dataclass_fields__)
-        unknown = set(values) - known
+        unknown = [shown(name).strip("'") for name in values if name not in known]
         if unknown:
             raise ValueError(f"a source has the unknown fields {sorted(unknown)}. Known are {sorted(known)}.")
         if "name" not in values or "path" not in values:

@@ -228,7 +228,15 @@ def _size_on_hub(source: SourceConfig) -> int:
     from huggingface_hub import HfApi
 
     repository = "/".join(source.path.removeprefix(HUB_SCHEME).split("/")[:2])
-    info: Any = HfApi().dataset_info(repository, revision=source.revision, files_metadata=True)
+    try:
+        info: Any = HfApi().dataset_info(repository, revision=source.revision, files_metadata=True)
+    except ValueError:
+        raise
+    except Exception as error:  # of the Hub's client, which also passes on those of the network beneath it
+        raise ValueError(
+            f"source {source.name!r}: the repository {repository!r} cannot be looked up ({type(error).__name__}: "
+            f"{error}), so nothing can be streamed from it. Check its name and the network."
+        ) from error
     return max(1, sum(file.size or 0 for file in info.siblings))
 
 

@@ -133,7 +133,10 @@ def chat_template_of_recipe(data: DataConfig, processor: Any) -> str:
             )
         return processor.chat_template
     if name.endswith(".jinja"):
-        return Path(name).read_text(encoding="utf-8")
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"`chat_template` {name!r} cannot be read as a template: {error}") from error
     try:
         return load_chat_template(name)
     except ValueError as error:

@@ -60,9 +60,15 @@ def _lock(args: argparse.Namespace) -> None:
     from transformers_llava.data.lock import write_lock
 
     config = _config(args)
+    if not Path(args.output).is_dir():  # known before hours of reading, not after them
+        raise CommandError(f"--output {args.output!r} is no folder, so no lock could be written. Make it first.")
     lock, report = _read(args, config)
+    try:
+        path = write_lock(lock, args.output)
+    except OSError as error:
+        raise CommandError(f"the lock cannot be written into {args.output!r}: {error}") from error
     print(report.to_markdown())
-    print(f"order {lock['order_digest']}\nwritten to {write_lock(lock, args.output)}")
+    print(f"order {lock['order_digest']}\nwritten to {path}")
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -178,11 +184,21 @@ def _processor(model: str) -> Any:
     from transformers import AutoProcessor
 
     import transformers_llava  # noqa: F401 - registers the processor with transformers
+    from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 
     try:
-        return AutoProcessor.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise CommandError(f"no processor can be loaded from {model!r}: {error}") from error
+        processor = AutoProcessor.from_pretrained(model)
+    except Exception as error:  # whatever its files hold, and what the Hub's client says without a network
+        raise CommandError(
+            f"no processor can be loaded from {model!r} ({type(error).__name__}: {error}). Name a folder or a Hub "
+            "repository with a LLaVA checkpoint."
+        ) from error
+    if not isinstance(processor, OpenLlavaProcessor):
+        raise CommandError(
+            f"{model!r} gives a {type(processor).__name__}, which cannot count the tokens of images as a run does. "
+            "Name a LLaVA checkpoint, or convert it first (`llava convert`)."
+        )
+    return processor
 
 
 def _at(url: str | None) -> str:

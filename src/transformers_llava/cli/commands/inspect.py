@@ -37,15 +37,16 @@ def _data(args: argparse.Namespace) -> None:
         render_example,
         rows_to_show,
     )
-    from transformers_llava.data.schema import RecordError
-    from transformers_llava.training.configs import RecipeError
     from transformers_llava.training.preparing import prepare_data
     from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
 
+    if args.show < 0:
+        raise CommandError(f"--show {args.show} is no number of examples. Use 0 or more.")
     try:
         recipe = Recipe.from_dict(apply_flags(read_recipe(recipe_path(args.config)), args.fields))
-        prepared = prepare_data(recipe)
-    except (RecipeError, RecordError) as error:
+        processor = _processor(recipe)
+        prepared = prepare_data(recipe, processor)
+    except ValueError as error:  # also RecipeError, and a RecordError under --strict
         raise CommandError(str(error)) from error
     print(prepared.mixture.to_markdown())
     print("\n".join(describe_rejections(prepared.mixture)))
@@ -65,6 +66,19 @@ def _data(args: argparse.Namespace) -> None:
         encoded = encode_example(example, prepared.processor, max_length=recipe.data.max_length)
         print(f"\n--- {example['source']}/{example['id']}, {len(encoded.input_ids)} tokens")
         print(render_example(encoded, prepared.processor))
+
+
+def _processor(recipe: Any) -> Any:
+    from transformers_llava.training.assembly import load_processor
+
+    try:
+        return load_processor(recipe.model)[1]
+    except ValueError:
+        raise
+    except Exception as error:  # whatever the files of a checkpoint hold, and what the Hub's client says offline
+        names = recipe.model.model_name_or_path or recipe.model.language_model_name_or_path
+        raise CommandError(_unreadable(names, error)) from error
+
 
 
 def _template(args: argparse.Namespace) -> None:
@@ -89,7 +103,7 @@ def _model(args: argparse.Namespace) -> None:
 
     try:
         config = AutoConfig.from_pretrained(args.model)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever its config.json holds, and what the Hub's client says without a network
         raise CommandError(explain_unreachable(args.model, "the model", error)) from error
     if not isinstance(config, OpenLlavaConfig):
         raise CommandError(f"{args.model!r} is a {config.model_type!r}, not a LLaVA that is known here.")
