@@ -73,6 +73,21 @@ def test_a_template_without_answers_is_found_before_training(tiny_processor, dat
     }
 
 
+def test_an_example_that_the_template_refuses_costs_itself_alone(tiny_processor, dataset):
+    refuses = "{% if messages|length > 2 %}{{ raise_exception('one question only') }}{% endif %}"
+    longer = dataset.map(
+        lambda row: {"messages": row["messages"] * (2 if row["id"] == "text" else 1)}, features=dataset.features
+    )
+    measured = measure_examples(longer, tiny_processor, template=refuses + tiny_processor.chat_template)
+    assert dict(measured.report.dropped) == {"template_error": 1}
+    assert "one question only" in measured.report.examples["template_error"][0]
+    with pytest.raises(ValueError, match="the chat template is no Jinja"):
+        measure_examples(dataset, tiny_processor, template="{% for m in messages %}")
+    for num_proc, max_length, complaint in ((0, 9, "num_proc=0"), (1, 0, "max_length=0")):
+        with pytest.raises(ValueError, match=complaint):
+            measure_examples(dataset, tiny_processor, num_proc=num_proc, max_length=max_length)
+
+
 def test_an_unreadable_header_leaves_its_example_out(tiny_processor, dataset):
     broken = dataset.map(lambda row: {"images": [{"bytes": b"no picture", "path": None}] * len(row["images"])})
     measured = measure_examples(broken, tiny_processor)

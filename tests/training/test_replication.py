@@ -63,7 +63,25 @@ def test_words_are_those_of_the_file_also_where_a_turn_was_dropped(tmp_path: Pat
     config = MixtureConfig([SourceConfig("s", str(tmp_path / "d.json"))])
     dataset, _ = build_mixture(config)
     assert dataset["id"] == ["x", "y"]
-    assert count_words(config, dataset)[1] == -6
+    assert count_words(config, dataset) == [-4, -6]
+
+
+def test_a_record_of_another_format_or_order_changes_no_other_count(tmp_path: Path) -> None:
+    """Records of chat messages between LLaVA's, a source taken twice, rows in the order of their content."""
+
+    def turns(words: int) -> list[dict[str, str]]:
+        started_by_gpt = {"from": "gpt", "value": "nobody asked me"}
+        return [started_by_gpt, {"from": "human", "value": "q " * words}, {"from": "gpt", "value": "a"}]
+
+    chat = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "three"}]
+    records: list[dict] = [{"id": str(n), "conversations": turns(n)} for n in range(1, 7)]
+    records.insert(2, {"id": "chat", "messages": chat})
+    (tmp_path / "d.json").write_text(json.dumps(records))
+    source = SourceConfig("s", str(tmp_path / "d.json"), weight=2.0)
+    dataset, _ = build_mixture(MixtureConfig([source], row_order="content"))
+    assert len(dataset) == 14
+    counts = dict(zip(dataset["id"], count_words(MixtureConfig([source], row_order="content"), dataset), strict=True))
+    assert counts == {"chat": -3, **{str(n): -n - 4 for n in range(1, 7)}}
 
 
 @pytest.mark.parametrize(

@@ -269,10 +269,10 @@ class _Writer:
             self.image_numbers.append(number)
         self.first_image.append(len(self.image_numbers))
         self.positions.append(self.report.num_read - 1)
-        self.digests.append(_message_digest(example))
+        self.digests.append(message_digest(example))
 
 
-def _message_digest(example: Example) -> bytes:
+def message_digest(example: Example) -> bytes:
     """Content without its place: no id, no source, no path. An image part is a mark between the texts."""
     turns = [
         [message["role"], [part.get("text") if part["type"] == "text" else None for part in message["content"]]]
@@ -307,4 +307,4 @@ def _load(folder: Path) -> ParsedSource:
     )
 
 
-__all__ = ["ParseRequest", "ParsedSource", "default_cache_dir", "parse_source"]
+__all__ = ["ParseRequest", "ParsedSource", "default_cache_dir", "message_digest", "parse_source"]

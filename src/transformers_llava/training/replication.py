@@ -1,5 +1,6 @@
 """The original trainer's order of samples, down to its random numbers, for runs to compare with its own."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,10 +8,13 @@ import torch
 from datasets import Dataset
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
+from transformers_llava.data.formats import to_example_with_notes
 from transformers_llava.data.grouping import group_by_modality
 from transformers_llava.data.mixture import MixtureConfig
+from transformers_llava.data.parsing import message_digest
 from transformers_llava.data.reading import read_records
-from transformers_llava.data.schema import Example
+from transformers_llava.data.schema import Example, RecordError
+from transformers_llava.data.sources import image_root_of
 
 
 ORDERS = ("random", "modality_length")
@@ -101,25 +105,43 @@ def count_words(config: MixtureConfig, dataset: Dataset) -> list[int]:
     Words of each example as the original counts them, negative without a picture.
 
     It counts the words of every turn as written, markers and turns that it drops later included, so the files are read
-    again; an example that is not of LLaVA's format is counted as it is.
+    again, and examples are found by their content; one that is not of LLaVA's format is counted as it is.
     """
-    written = _words_as_written(config)
+    written = dict(_words_as_written(config))
     counts = []
     for row in dataset:
         example: Any = row
-        words = next((count for record_id, count in written if record_id == example["id"]), None)
-        counts.append((_words_of(example) if words is None else words) * (1 if example["images"] else -1))
+        words = written.get(_key(example), _words_of(example))
+        counts.append(words * (1 if example["images"] else -1))
     return counts
 
 
-def _words_as_written(config: MixtureConfig) -> Iterator[tuple[str, int]]:
-    """Ids and words in the order of the files; the examples are a part of it, in the same order."""
+def _words_as_written(config: MixtureConfig) -> Iterator[tuple[bytes, int]]:
+    """Keys and words of the records that are of LLaVA's format and can be used."""
     for source in config.sources:
+        image_root = image_root_of(source)
         for raw in read_records(source.path, revision=source.revision, split=source.split):
-            if isinstance(raw.record, dict) and isinstance(raw.record.get("conversations"), list):
-                turns = raw.record["conversations"]
-                words = sum(len(str(turn.get("value", "")).split()) for turn in turns if isinstance(turn, dict))
-                yield str(raw.record.get("id") or raw.position), words
+            turns = raw.record.get("conversations") if isinstance(raw.record, dict) else None
+            if not isinstance(turns, list):
+                continue
+            try:
+                example, _ = to_example_with_notes(
+                    raw.record,
+                    source=source.name,
+                    image_root=image_root,
+                    format=source.format,
+                    default_id=raw.position,
+                    allow_remote=source.remote_images == "fetch",
+                    collapse_markers=source.collapse_markers,
+                )
+            except RecordError:  # it is not among the examples; the report of the mixture counts it
+                continue
+            yield _key(example), sum(len(str(turn.get("value", "")).split()) for turn in turns)
+
+
+def _key(example: Example) -> bytes:
+    """Published files use one id for several records, and a record may be taken twice, so the words count too."""
+    return hashlib.sha256(f"{example['source']}\0{example['id']}\0".encode() + message_digest(example)).digest()
 
 
 def _words_of(example: Example) -> int:
