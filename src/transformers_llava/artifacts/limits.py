@@ -47,6 +47,7 @@ MAX_PROJECTOR_LAYERS = 64  # 2
 # write as MPO is opened as JPEG.
 IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_IMAGE_PIXELS = 89_478_485  # Pillow's own limit; used where somebody has set PIL.Image.MAX_IMAGE_PIXELS to None
+MAX_IMAGE_SIDE = 1_000_000  # pixels; JPEG and GIF end at 65,535, and resizing takes 32 bytes for each
 MAX_IMAGE_BYTES = 256 * 2**20  # of the encoded file, in a folder or an archive: MAX_IMAGE_PIXELS times three bytes
 MAX_PNG_CHUNKS = 100_000  # a file of MAX_IMAGE_BYTES in libpng's chunks of 8 kB has a third of them
 # Images behind an address: of one of them, over all redirects and attempts.

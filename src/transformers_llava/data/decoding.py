@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
-from transformers_llava.artifacts.limits import IMAGE_FORMATS, MAX_IMAGE_PIXELS, MAX_PNG_CHUNKS
+from transformers_llava.artifacts.limits import IMAGE_FORMATS, MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE, MAX_PNG_CHUNKS
 from transformers_llava.data.schema import RecordError
 
 
@@ -113,6 +113,12 @@ def _refuse_bomb(image: Image.Image, where: str) -> None:
     tags = getattr(image, "tag_v2", None)
     if tags is not None and all(isinstance(tags.get(tag), int) for tag in _TILE_TAGS):
         sizes["is stored in tiles of"] = tuple(tags[tag] for tag in _TILE_TAGS)  # type: ignore[assignment]
+    if max(image.size) > MAX_IMAGE_SIDE:
+        raise RecordError(
+            "decompression_bomb",
+            f"the image {where} has {image.width}x{image.height} pixels, of which one is over the limit of "
+            f"{MAX_IMAGE_SIDE}. Resizing it could exhaust the memory. Scale it down.",
+        )
     for what, (width, height) in sizes.items():
         if width * height > limit:
             raise RecordError(

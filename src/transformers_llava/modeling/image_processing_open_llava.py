@@ -17,6 +17,8 @@ from transformers.utils import TensorType
 from .image_processing_pil_open_llava import (
     OpenLlavaImageProcessorKwargs,
     OpenLlavaImageProcessorPil,
+    fitted_size,
+    keep_middle,
     padding_color,
     tile_size_of,
 )
@@ -83,7 +85,9 @@ class OpenLlavaImageProcessor(TorchvisionBackend):
             if image_aspect_ratio.startswith("anyres"):
                 tiles += self._tile(image, tile_size, pinpoints)
                 continue
+            image = keep_middle(image, size, crop_size) if do_center_crop and image_aspect_ratio != "pad" else image
             if image_aspect_ratio == "pad":
+                image = self._fit_if_thin(image, size) if do_resize else image
                 image = _pad_to_square(image, padding_color(image_mean, is_unit_range=_is_unit_range(image)))
             if do_resize:
                 image = self.resize(image, size, resample)
@@ -93,6 +97,12 @@ class OpenLlavaImageProcessor(TorchvisionBackend):
         )
         data = {"pixel_values": pixel_values.float(), "image_sizes": [tuple(image.shape[-2:]) for image in images]}
         return BatchFeature(data, tensor_type=return_tensors)
+
+    def _fit_if_thin(self, image: torch.Tensor, size: SizeDict) -> torch.Tensor:
+        fitted = fitted_size(image.shape[-2:], size)
+        return (
+            image if fitted is None else self.resize(image, SizeDict(height=fitted[0], width=fitted[1]), self.resample)
+        )
 
     def _tile(self, image: torch.Tensor, tile_size: int, pinpoints: tuple[tuple[int, int], ...]) -> list[torch.Tensor]:
         """The whole picture squashed to one tile, then the tiles of the best canvas; black around, bicubic."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,10 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType
 
 from .tiling_open_llava import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
+
+
+_THIN = 32  # times as long as wide: no photograph, and no panorama
+_LARGE_SQUARE = 8_000**2  # pixels of a padded square: 200 MB
 
 
 class OpenLlavaImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
@@ -107,7 +112,9 @@ class OpenLlavaImageProcessorPil(PilBackend):
             if image_aspect_ratio.startswith("anyres"):
                 tiles += self._tile(image, tile_size, pinpoints)
                 continue
+            image = keep_middle(image, size, crop_size) if do_center_crop and image_aspect_ratio != "pad" else image
             if image_aspect_ratio == "pad":
+                image = self._fit_if_thin(image, size) if do_resize else image
                 image = _pad_to_square(image, padding_color(image_mean, is_unit_range=_is_unit_range(image)))
             if do_resize:
                 image = self._resize(image, size, resample)
@@ -121,6 +128,14 @@ class OpenLlavaImageProcessorPil(PilBackend):
             "image_sizes": [image.shape[-2:] for image in images],
         }
         return BatchFeature(data, tensor_type=return_tensors)
+
+    def _fit_if_thin(self, image: np.ndarray, size: SizeDict) -> np.ndarray:
+        fitted = fitted_size(image.shape[-2:], size)
+        return (
+            image
+            if fitted is None
+            else self._resize(image, SizeDict(height=fitted[0], width=fitted[1]), self.resample)
+        )
 
     def _tile(self, image: np.ndarray, tile_size: int, pinpoints: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
         """The whole picture squashed to one tile, then the tiles of the best canvas; black around, bicubic."""
@@ -183,6 +198,41 @@ def tile_size_of(size: SizeDict | dict, crop_size: SizeDict | dict | None, do_ce
     return int(height)
 
 
+def keep_middle(image: Any, size: SizeDict, crop_size: SizeDict) -> Any:
+    """
+    `image` `(..., height, width)` without the ends of its longer side, if that is `_THIN` times the shorter one.
+
+    Enlarged so that its shorter side is 336, a strip of 1 x 4,000 pixels would have 450 million, of which the centre
+    crop keeps 336 x 336. Pixels that the crop takes are far from what is cut off; others are left as they are.
+    """
+    height, width = image.shape[-2:]
+    shorter, longer = sorted((height, width))
+    kept = shorter * _THIN
+    if (
+        not size.shortest_edge
+        or longer <= kept
+        or 2 * max(crop_size.height, crop_size.width) > size.shortest_edge * _THIN
+    ):
+        return image
+    start = (longer - kept) // 2
+    end = longer - start  # as much on both sides, so that the middle stays the middle
+    return image[..., start:end, :] if height > width else image[..., start:end]
+
+
+def fitted_size(image_size: Sequence[int], size: SizeDict) -> tuple[int, int] | None:
+    """
+    (height, width) to which a thin image is scaled before it is padded instead of after it; `None` for any other.
+
+    Only where the padded square would be large by itself, and eight times the image: others stay bit-equal.
+    """
+    height, width = image_size
+    longer = max(height, width)
+    if longer**2 <= max(_LARGE_SQUARE, 8 * height * width):
+        return None
+    side = size.shortest_edge or size.height
+    return max(1, round(height * side / longer)), max(1, round(width * side / longer))
+
+
 def padding_color(image_mean: Sequence[float], *, is_unit_range: bool) -> list[float]:
     """The mean colour in whole 8-bit levels, cut and not rounded: (122, 116, 104) for CLIP; or those over 255."""
     levels = [int(255 * channel) for channel in image_mean]
@@ -212,4 +262,11 @@ def _normalized_levels(scale: float, mean: tuple[float, ...], std: tuple[float, 
     return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
 
 
-__all__ = ["OpenLlavaImageProcessorKwargs", "OpenLlavaImageProcessorPil", "padding_color", "tile_size_of"]
+__all__ = [
+    "OpenLlavaImageProcessorKwargs",
+    "OpenLlavaImageProcessorPil",
+    "fitted_size",
+    "keep_middle",
+    "padding_color",
+    "tile_size_of",
+]
