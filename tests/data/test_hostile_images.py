@@ -16,6 +16,7 @@ from transformers_llava.data import archives, decoding, images
 from transformers_llava.data.images import check_image, image_size, open_image, resolve_image
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.sources import SourceConfig, image_root_of
+from transformers_llava.modeling.opening_open_llava import IMAGE_FORMATS, available_formats
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
@@ -61,9 +62,9 @@ def test_rare_formats_are_not_opened(format: str) -> None:
     assert reason(open_image, embedded(encoded(format, image))) == "unreadable_image"
 
 
-@pytest.mark.parametrize("format", limits.IMAGE_FORMATS)
+@pytest.mark.parametrize("format", IMAGE_FORMATS)
 def test_the_formats_of_the_list_are_opened(format: str) -> None:
-    if format == "AVIF" and format not in decoding._formats():
+    if format == "AVIF" and format not in available_formats():
         pytest.skip("this Pillow has no AVIF")
     assert open_image(embedded(encoded(format, Image.new("RGB", (16, 12))))).size == (16, 12)
 

@@ -46,6 +46,8 @@ MAX_PROJECTOR_LAYERS = 64  # 2
 # Pillow would hand PostScript to Ghostscript, and its rarer decoders are of little use and much surface. What cameras
 # write as MPO is opened as JPEG.
 IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Images of data sets. Their formats are an allow-list too: `IMAGE_FORMATS` in modeling/opening_open_llava.py, whose
+# files import nothing but each other.
 MAX_IMAGE_PIXELS = 89_478_485  # Pillow's own limit; used where somebody has set PIL.Image.MAX_IMAGE_PIXELS to None
 MAX_IMAGE_SIDE = 1_000_000  # pixels; JPEG and GIF end at 65,535, and resizing takes 32 bytes for each
 MAX_IMAGE_BYTES = 256 * 2**20  # of the encoded file, in a folder or an archive: MAX_IMAGE_PIXELS times three bytes

@@ -4,15 +4,14 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import IO
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
-from transformers_llava.artifacts.limits import IMAGE_FORMATS, MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE, MAX_PNG_CHUNKS
+from transformers_llava.artifacts.limits import MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE, MAX_PNG_CHUNKS
 from transformers_llava.data.schema import RecordError
+from transformers_llava.modeling.opening_open_llava import available_formats, check_range, to_8_bit
 
 
 _EXIF_ORIENTATION = 0x0112
@@ -37,7 +36,7 @@ def opened(stream: IO[bytes], where: str) -> Iterator[Image.Image]:
     """
     try:
         _check_chunks(stream, where)
-        with Image.open(stream, formats=_formats()) as image:
+        with Image.open(stream, formats=available_formats()) as image:
             _refuse_bomb(image, where)
             _refuse_unknown_range(image, where)
             yield image
@@ -48,8 +47,8 @@ def opened(stream: IO[bytes], where: str) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         raise RecordError(
             "unreadable_image",
-            f"the image {where} is not a picture in a format that is read ({', '.join(_formats())}), whatever its "
-            "name says. Replace the file.",
+            f"the image {where} is not a picture in a format that is read ({', '.join(available_formats())}), "
+            "whatever its name says. Replace the file.",
         ) from error
     except Exception as error:  # decoders of damaged files raise OSError, SyntaxError (PNG), struct.error, zlib.error
         raise RecordError(
@@ -72,10 +71,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 def upright_rgb(image: Image.Image) -> Image.Image:
     """The pixels: wholly decoded, the first frame of an animation, turned upright as EXIF says, 8-bit RGB."""
     image.load()
-    upright = ImageOps.exif_transpose(image)
-    if _is_16_bit(image):  # the upper byte, as Pillow takes it of 16-bit colour; grey it would clip at 255
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    return upright.convert("RGB")
+    return ImageOps.exif_transpose(to_8_bit(image)).convert("RGB")
 
 
 def check_decodes(data: bytes, where: str) -> None:
@@ -84,26 +80,11 @@ def check_decodes(data: bytes, where: str) -> None:
         upright_rgb(image)
 
 
-@lru_cache
-def _formats() -> tuple[str, ...]:
-    """Those of `IMAGE_FORMATS` that this build of Pillow has; it may lack AVIF."""
-    Image.init()
-    return tuple(name for name in IMAGE_FORMATS if name in Image.OPEN)
-
-
-def _is_16_bit(image: Image.Image) -> bool:
-    # Mode I holds 16 bits in PPM, which Pillow scales to 65535, and in the PNG files of its earlier versions.
-    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-
-
 def _refuse_unknown_range(image: Image.Image, where: str) -> None:
-    if image.mode in ("I", "F") and not _is_16_bit(image):
-        kind = "32-bit or signed whole" if image.mode == "I" else "floating-point"
-        raise RecordError(
-            "unsupported_image",
-            f"the image {where} holds {kind} numbers (Pillow's mode {image.mode}), and the file does not say which of "
-            "them is white; read as 8 bit it would be white or black. Convert it to 8 or 16 bits per channel.",
-        )
+    try:
+        check_range(image)
+    except ValueError as error:
+        raise RecordError("unsupported_image", f"the image {where} is refused: {error}") from error
 
 
 def _refuse_bomb(image: Image.Image, where: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict
@@ -22,6 +23,7 @@ from .image_processing_pil_open_llava import (
     padding_color,
     tile_size_of,
 )
+from .opening_open_llava import load_image, to_8_bit
 from .tiling_open_llava import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
 
 
@@ -55,6 +57,18 @@ class OpenLlavaImageProcessor(TorchvisionBackend):
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoImageProcessor") -> None:
         """Does nothing: the class belongs to an installed package, and a copy of this one file could not run alone."""
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Images as they are; paths, addresses and base64 are opened by an allow-list of formats."""
+        if isinstance(image_url_or_urls, str):
+            return load_image(image_url_or_urls)
+        return super().fetch_images(image_url_or_urls)
+
+    def process_image(self, image: Any, do_convert_rgb: bool | None = None, **kwargs: Any) -> Any:
+        """One image to an array; 16-bit grey keeps its content, which the conversion to RGB would clip."""
+        if do_convert_rgb and isinstance(image, Image.Image):
+            image = to_8_bit(image)
+        return super().process_image(image, do_convert_rgb, **kwargs)
 
     def _preprocess(
         self,
