@@ -174,10 +174,11 @@ def _share(num_rows: int, count: _Count, file: Path) -> pyarrow.Table:
             with only_one(folder / f"{start}.lock", wait=wait) as is_ours:
                 if not is_ours:
                     continue
-                if (table := _read(file, num_rows)) is not None:  # another process has finished everything
+                part = _read(folder / f"{start}.parquet", end - start)
+                # In this order: parts are removed after the whole table was written, so one that is missing is there.
+                if part is None and (table := _read(file, num_rows)) is not None:
                     shutil.rmtree(folder, ignore_errors=True)
                     return table
-                part = _read(folder / f"{start}.parquet", end - start)
                 if part is None:
                     part = _joined(count(range(start, end, _ROWS_PER_TASK)))
                     _write(folder / f"{start}.parquet", part)
