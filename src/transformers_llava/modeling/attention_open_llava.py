@@ -60,7 +60,8 @@ def varlen_attention(
     if unsupported:
         raise ValueError(
             f"This decoder's attention uses {', '.join(unsupported)} (a soft cap or sinks), which 'varlen' does not "
-            "have; its numbers would be off. Use attn_implementation='eager'."
+            "have; its numbers would be off. Train it with `packed: false`; or use attn_implementation='eager', with "
+            "which packs are refused too if the decoder does not keep their documents apart."
         )
     if query.shape[0] != 1 or key.shape[2] != query.shape[2]:
         raise ValueError(

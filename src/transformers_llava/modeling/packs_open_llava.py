@@ -8,11 +8,10 @@ from transformers.cache_utils import Cache
 from transformers.utils import logging
 
 from .attention_open_llava import VARLEN, no_mask
+from .pack_probe_open_llava import check_documents_apart
 
 
 logger = logging.get_logger(__name__)
-
-_LEAKY_DECODERS = ("opt",)  # takes positions, but builds its mask without them
 
 
 def mask_of_pack(
@@ -32,7 +31,7 @@ def mask_of_pack(
 
     Raises:
         ValueError: If the documents would be read across their borders: a mask, a cache, no positions, or a decoder
-            that builds its mask without positions.
+            that [`check_documents_apart`] catches at it.
     """
     wrong = [
         name
@@ -49,11 +48,12 @@ def mask_of_pack(
             "their borders without a word. Give restarting `position_ids` and neither mask nor cache, as "
             "PackedCollator does."
         )
-    if not _keeps_documents_apart(decoder):
+    if not _takes_documents(decoder):
         raise ValueError(
             f"A decoder of type {decoder.config.model_type!r} does not keep the documents of a pack apart, so "
             "they would be read across their borders. Train it with `packed: false`."
         )
+    check_documents_apart(decoder, inputs_embeds)
     implementation = decoder.config._attn_implementation
     if implementation == VARLEN:
         return no_mask(inputs_embeds)
@@ -65,9 +65,10 @@ def mask_of_pack(
     return None
 
 
-def _keeps_documents_apart(decoder: PreTrainedModel) -> bool:
+def _takes_documents(decoder: PreTrainedModel) -> bool:
+    """Whether positions and borders reach its attention at all; what becomes of them there only a probe can tell."""
     takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
-    return takes_positions and decoder._supports_attention_backend and decoder.config.model_type not in _LEAKY_DECODERS
+    return takes_positions and bool(decoder._supports_attention_backend)
 
 
 __all__ = ["mask_of_pack"]

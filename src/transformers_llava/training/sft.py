@@ -33,6 +33,7 @@ from transformers_llava.training.components import (
 from transformers_llava.training.configs import RecipeError
 from transformers_llava.training.finishing import finished_state
 from transformers_llava.training.origins import complete_record, write_places
+from transformers_llava.training.pack_probe import check_packs
 from transformers_llava.training.preparing import PreparedData, mixture_config_of_recipe, prepare_data, report_data
 from transformers_llava.training.quantization import quantize_language_model
 from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
@@ -89,6 +90,8 @@ def train(recipe: Recipe) -> RunRecord:
     with whole_weights(args.deepspeed_plugin):
         model, processor = load_model(recipe.model, seed=args.seed)
     apply_component_config(model, recipe.components, frozen_dtype=half)
+    if recipe.data.packed:
+        check_packs(model, half)
     quantize_language_model(model, recipe.components["language_model"], half or torch.float32)
     data = _read_data(recipe, processor)
     if isinstance(data, PreparedData):
@@ -128,6 +131,8 @@ def train(recipe: Recipe) -> RunRecord:
             original_order=_original_order(recipe, data) if recipe.data.replicate else None,
             **shared,
         )
+    if recipe.data.packed and model.device.type != "cpu":  # unsharded: the trainer has moved it, to other kernels
+        check_packs(model, half)
     table = component_table(trainer.model, recipe.components, args.learning_rate, args.weight_decay)
     record.components = table_as_dicts(table)
     logger.info("\n%s\n", format_table(table))
