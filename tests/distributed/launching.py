@@ -78,7 +78,7 @@ def _start(command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
 def _finish(processes: list[subprocess.Popen[str]]) -> None:
     for process in processes:
         try:
-            output, _ = process.communicate(timeout=240)
+            output, _ = process.communicate(timeout=300)
         finally:
             process.kill()
         assert process.returncode == 0, output[-8000:]

@@ -1,6 +1,7 @@
 """Two processes end with the weights of one, for every backend and stage; also when one of them sees only text."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,12 @@ STAGES: dict[str, dict[str, Any]] = {
     "align": {"stage": "align", "chat_template": "plain", "language_model": None},
     "instruct": {},
     "lora": {"language_model": {"mode": "lora", "lora_rank": 4, "lora_alpha": 8, "lora_dropout": 0.0}},
+}
+# Where ranks once parted: tower and projector frozen, but sharded, and a rank whose rows are text alone; a newline
+# vector that is learnt and that no image uses.
+PARTING = {
+    "padded_text": {"multi_modal_projector": None, "packed": False},
+    "newline": {"patch_merge_type": "spatial_unpad"},
 }
 BACKENDS = {
     "ddp": {"distributed_type": "MULTI_CPU", "is_sharded": False},
@@ -46,6 +53,7 @@ def cases(fields: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     text = {"train_data": [{"name": "text", "path": str(folder / "text.json")}]}
     found = {name: {**fields, **STEPS, **changes} for name, changes in STAGES.items()}
     found |= {f"{name}_text": {**found[name], **text} for name in STAGES}
+    found |= {name: {**fields, **STEPS, **text, **changes} for name, changes in PARTING.items()}
     return {name: {key: value for key, value in case.items() if value is not None} for name, case in found.items()}
 
 
@@ -83,7 +91,7 @@ def backend(request: pytest.FixtureRequest, cases: dict, tmp_path_factory: pytes
     return request.param, folder
 
 
-@pytest.mark.parametrize("name", ["align", "instruct", "lora", "align_text", "instruct_text", "lora_text"])
+@pytest.mark.parametrize("name", [*STAGES, *(f"{name}_text" for name in STAGES), *PARTING])
 def test_two_processes_end_with_the_weights_of_one(backend: tuple[str, Path], reference: dict, name: str) -> None:
     expected = BACKENDS[backend[0]]
     folder = backend[1] / name
@@ -128,9 +136,57 @@ def test_the_stages_really_train(reference: dict, cases: dict, run_once: Callabl
     assert max(value for key, value in moved.items() if "multi_modal_projector" in key) > 1e-4
 
 
-def test_two_machines_end_with_the_weights_of_one_process(cases: dict, reference: dict, tmp_path: Path) -> None:
-    spread = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "output_dir": str(tmp_path / "out")}
-    run_machines(tmp_path, [{**cases["instruct"], **spread}])
-    weights = load_file(tmp_path / "out" / "model.safetensors")
+@pytest.fixture(scope="module")
+def machines(cases: dict, data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two machines: once as they should be, then with folders, checkpoints and data that are not shared."""
+    folder = tmp_path_factory.mktemp("machines")
+    spread = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    case = {**cases["instruct"], **spread, "save_strategy": "steps", "save_steps": 2}
+    checkpoint = folder / "own_0" / "checkpoint-2"  # of machine 0 alone
+    records = json.loads(data_file.read_text())
+    for rank, kept in ((0, records), (1, records[:-1])):
+        (folder / f"data_{rank}.json").write_text(json.dumps(kept))
+    data = {"name": "toys", "path": str(folder / "data_RANK.json"), "image_root": str(data_file.parent)}
+    run_machines(
+        folder,
+        [
+            {**case, "output_dir": str(folder / "out")},
+            {**case, "output_dir": str(folder / "own_RANK"), "refusal": str(folder / "folders")},
+            {
+                **case,
+                "output_dir": str(folder / "again"),
+                "resume_from_checkpoint": str(folder / "resumed_RANK" / "checkpoint-2"),
+                "copy_for_rank_0": [str(folder / "out" / "checkpoint-2"), str(folder / "resumed_0" / "checkpoint-2")],
+                "refusal": str(folder / "checkpoints"),
+            },
+            {**case, "output_dir": str(folder / "data"), "train_data": [data], "refusal": str(folder / "data")},
+        ],
+    )
+    assert not checkpoint.exists()
+    return folder
+
+
+def test_two_machines_end_with_the_weights_of_one_process(machines: Path, reference: dict) -> None:
+    weights = load_file(machines / "out" / "model.safetensors")
     assert max((weights[key] - tensor).abs().max() for key, tensor in reference["instruct"].items()) < 1e-6
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["hardware"]["backend"]["num_processes"] == 2
+    assert json.loads((machines / "out" / "run.json").read_text())["hardware"]["backend"]["num_processes"] == 2
+    assert not list((machines / "out").glob(".seen-by-all-*"))
+
+
+@pytest.mark.parametrize(
+    ("what", "messages"),
+    [
+        ("folders", [r"`output_dir` .* is not one folder for all machines: .* not seen by process 1"] * 2),
+        (
+            "checkpoints",
+            [
+                "process 1 on .* stopped, so all processes do. .* is no complete checkpoint",
+                "is no complete checkpoint",
+            ],
+        ),
+        ("data", [r"differ in the data they read.* 24 examples.* for process 0 .*; 23 examples.* for process 1"] * 2),
+    ],
+)
+def test_machines_that_would_part_are_refused_on_both_by_name(machines: Path, what: str, messages: list[str]) -> None:
+    for rank, message in enumerate(messages):
+        assert re.search(message, (machines / f"{what}_{rank}.txt").read_text())

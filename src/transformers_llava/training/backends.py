@@ -50,6 +50,11 @@ def _asked_for() -> str | None:
     return None
 
 
+def shards(args: Any) -> bool:
+    """Whether FSDP or DeepSpeed is asked for: by `accelerate launch`, or by the recipe's own `fsdp` or `deepspeed`."""
+    return _asked_for() is not None or bool(args.fsdp) or args.deepspeed is not None
+
+
 def backend_facts(accelerator: Any, model: nn.Module) -> dict[str, Any]:
     """
     What runs, counted in the model itself once it is prepared.
@@ -172,6 +177,7 @@ __all__ = [
     "full_state_dicts",
     "gathers_weights",
     "plain_name",
+    "shards",
     "unshard_output_embeddings",
     "whole_weights",
 ]

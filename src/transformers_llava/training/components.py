@@ -54,6 +54,9 @@ def apply_component_config(
     What learns is held in float32, always: at a learning rate of 2e-5 most steps of a bfloat16 weight would be rounded
     away. What is frozen needs no such care and can be half as large.
 
+    The newline vector of a checkpoint that is shown every image as one tile (`image_aspect_ratio` square or pad) is
+    frozen in any mode: nothing of the model uses it, and a parameter that never gets a gradient is an error to DDP.
+
     Args:
         model (`nn.Module`):
             An OpenLlava model, not yet wrapped. Parameters of a component with `mode="lora"` are frozen here; their
@@ -63,12 +66,22 @@ def apply_component_config(
         frozen_dtype (`torch.dtype`, *optional*):
             What frozen parameters are cast to; as they are by default.
     """
+    has_unused_newline = _has_unused_newline(model)
     for name, parameter in model.named_parameters():
         is_trained = components[component_of(name)].mode == "full"
+        if has_unused_newline and name.rpartition(".")[2] == "image_newline":
+            if is_trained:
+                logger.info("image_newline stays as it is: it stands between tiles, and images are shown as one tile")
+            is_trained = False
         parameter.requires_grad_(is_trained)
         dtype = torch.float32 if is_trained else frozen_dtype
         if dtype is not None and parameter.is_floating_point() and parameter.dtype != dtype:
             parameter.data = parameter.data.to(dtype)
+
+
+def _has_unused_newline(model: nn.Module) -> bool:
+    config: Any = getattr(model, "config", None)
+    return getattr(config, "has_image_newline", False) and not config.tiling_rule().is_tiled
 
 
 def lora_config(model: nn.Module, components: Mapping[str, ComponentConfig]) -> Any:

@@ -19,9 +19,11 @@ from transformers_llava.data.collators import PackedCollator, PaddedCollator, Re
 from transformers_llava.data.encoding import SeveralImages
 from transformers_llava.data.lock import write_lock
 from transformers_llava.data.schema import RecordError
+from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
+from transformers_llava.training.agreement import Agreement, state_of_checkpoint
 from transformers_llava.training.assembly import load_model
-from transformers_llava.training.backends import full_state_dicts, whole_weights
+from transformers_llava.training.backends import full_state_dicts, shards, whole_weights
 from transformers_llava.training.checkpoints import CheckpointError
 from transformers_llava.training.components import (
     apply_component_config,
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         train(parse_arguments(sys.argv[1:] if argv is None else argv))
     except (RecipeError, RecordError, CheckpointError) as error:
-        if not _is_first_process():
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # said once on each machine
             sys.exit(2)
         sys.exit(f"\n{type(error).__name__}: {error}")
 
@@ -84,17 +86,24 @@ def train(recipe: Recipe) -> RunRecord:
         `RecordError`: with `strict`, at the first broken record.
     """
     args = recipe.sft
-    checkpoint = checkpoint_to_resume(recipe)
+    agreement = Agreement()
+    agreement.check_shared_folder(Path(args.output_dir))
+    checkpoint = agreement.on_every_process(lambda: checkpoint_to_resume(recipe))
+    agreement.check_same(
+        state_of_checkpoint(checkpoint),
+        "the checkpoint they resume from",
+        "Give all machines the same checkpoints, in a folder that they share.",
+    )
     set_seed(args.seed)
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
-    with whole_weights(args.deepspeed_plugin):
-        model, processor = load_model(recipe.model, seed=args.seed)
-    apply_component_config(model, recipe.components, frozen_dtype=half)
-    if recipe.data.packed:
-        check_packs(model, half)
-    quantize_language_model(model, recipe.components["language_model"], half or torch.float32)
-    data = _read_data(recipe, processor)
+    model, processor = agreement.on_every_process(lambda: _load_model(recipe, half))
+    data = agreement.on_every_process(lambda: _read_data(recipe, processor))
     if isinstance(data, PreparedData):
+        agreement.check_same(
+            f"{len(data.dataset):,} examples, {data.report.num_tokens:,} tokens ({data.mixture.order_digest})",
+            "the data they read",
+            "Give all machines the same records and images; `llava data verify` names the source that differs.",
+        )
         check_same_data(checkpoint, data.mixture.order_digest)
 
     record = RunRecord(
@@ -147,6 +156,19 @@ def train(recipe: Recipe) -> RunRecord:
     return record
 
 
+def _load_model(
+    recipe: Recipe, half: torch.dtype | None
+) -> tuple[OpenLlavaForConditionalGeneration, OpenLlavaProcessor]:
+    """The model as it will train, but for what peft and the backend wrap around it."""
+    with whole_weights(recipe.sft.deepspeed_plugin):
+        model, processor = load_model(recipe.model, seed=recipe.sft.seed)
+    apply_component_config(model, recipe.components, frozen_dtype=half)
+    if recipe.data.packed:
+        check_packs(model, half)
+    quantize_language_model(model, recipe.components["language_model"], half or torch.float32)
+    return model, processor
+
+
 def _read_data(recipe: Recipe, processor: OpenLlavaProcessor) -> PreparedData | StreamedData:
     if recipe.data.streaming:
         return StreamedData(recipe, processor)
@@ -179,8 +201,10 @@ def _collator(
     several_images = cast(SeveralImages, recipe.data.several_images)
     if recipe.data.packed:
         return PackedCollator(processor, recipe.data.max_length, several_images=several_images, on_error=on_error)
-    # A step of text alone leaves tower and projector without a gradient, which no distributed backend survives.
-    needs_image = any(recipe.components[name].mode != "frozen" for name in ("vision_tower", "multi_modal_projector"))
+    # A step of text alone leaves tower and projector without a gradient, which no distributed backend survives. With a
+    # sharded one frozen parts must be gathered by all processes together too, or by none.
+    vision = ("vision_tower", "multi_modal_projector")
+    needs_image = any(recipe.components[name].mode != "frozen" for name in vision) or shards(recipe.sft)
     mask = ROLE_MARKERS.get(recipe.data.chat_template or "") if recipe.data.replicate else None
     return PaddedCollator(
         processor,
