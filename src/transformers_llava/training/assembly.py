@@ -1,21 +1,23 @@
 """A language model and a vision tower to one LLaVA with a fresh projector; or an earlier checkpoint, to go on from."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from transformers_llava.conversion.checkpoints import open_state
+from transformers_llava.conversion.folders import local_folder
+from transformers_llava.conversion.sources import open_source
 from transformers_llava.modeling.configuration_open_llava import NUM_PREFIX_TOKENS, OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.modeling.projector_open_llava import OpenLlavaMultiModalProjector
 from transformers_llava.training.configs import ModelConfig, RecipeError
+from transformers_llava.training.stored_dtypes import dtype_to_load
 
 
 logger = logging.getLogger(__name__)
@@ -120,32 +122,46 @@ def source_state(config: ModelConfig, *, seed: int) -> dict[str, torch.Tensor]:
         config (`ModelConfig`): Names a checkpoint, or the parts.
         seed (`int`): Of a fresh projector.
     """
-    model_config, _ = load_processor(config)
     if config.model_name_or_path is not None:
-        folder = Path(config.model_name_or_path)
-        stored: dict[str, torch.Tensor] = {}
-        for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
-            stored |= load_file(file)
-        if any(name.startswith("model.language_model.") for name in stored):  # our own names: as they lie there
-            return stored
-        model = OpenLlavaForConditionalGeneration.from_pretrained(
-            config.model_name_or_path, config=model_config, dtype="auto", **_at(config.model_revision)
-        )
-        return dict(model.state_dict())
+        return _checkpoint_state(config)
+    model_config, _ = load_processor(config)
     language_model, tower = _load_parts(config, model_config)
     return _join(tower, language_model) | _fresh_projector(model_config, seed)
 
 
+def _checkpoint_state(config: ModelConfig) -> dict[str, torch.Tensor]:
+    """Of a folder and of a Hub repository alike: from the files, for a loaded model has one precision for all."""
+    folder = local_folder(config.model_name_or_path, config.model_revision, with_weights=True)
+    if folder is not None:
+        stored = open_state(folder)
+        if any(name.startswith("model.language_model.") for name in stored):  # our own names: as they lie there
+            return {name: tensor.read() for name, tensor in stored.items()}
+        try:  # another layout
+            return {name: tensor.read() for name, tensor in open_source(folder).state.items()}
+        except ValueError as error:  # loads all the same, as training has shown; float32 holds every bit of it
+            logger.warning("%s is saved in float32: %s", config.model_name_or_path, error)
+    model_config, _ = load_processor(config)
+    model = OpenLlavaForConditionalGeneration.from_pretrained(
+        config.model_name_or_path, config=model_config, dtype=torch.float32, **_at(config.model_revision)
+    )
+    return dict(model.state_dict())
+
+
 def _load_parts(config: ModelConfig, model_config: OpenLlavaConfig) -> tuple[PreTrainedModel, PreTrainedModel]:
-    # "auto": each part is read in the precision that it was saved in.
+    """Each in the precision in which it is stored, whatever its configuration says."""
+    language_model_name, tower_name = config.language_model_name_or_path, config.vision_tower_name_or_path
+    assert language_model_name is not None
+    assert tower_name is not None
     language_model = AutoModelForCausalLM.from_pretrained(
-        config.language_model_name_or_path, dtype="auto", **_at(config.language_model_revision)
+        language_model_name,
+        dtype=dtype_to_load(language_model_name, config.language_model_revision),
+        **_at(config.language_model_revision),
     )
     tower_class = MODEL_MAPPING[type(model_config.vision_config)]
     tower = tower_class.from_pretrained(
-        config.vision_tower_name_or_path,
+        tower_name,
         config=model_config.vision_config,
-        dtype="auto",
+        dtype=dtype_to_load(tower_name, config.vision_tower_revision),
         **_at(config.vision_tower_revision),
     )
     return language_model, tower

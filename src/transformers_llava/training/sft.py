@@ -42,6 +42,7 @@ from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
 from transformers_llava.training.replication import ROLE_MARKERS, OriginalOrder, count_words
 from transformers_llava.training.resuming import check_same_data, checkpoint_to_resume
 from transformers_llava.training.run_record import RunRecord, hardware, package_versions
+from transformers_llava.training.stored_dtypes import main_dtypes, save_dtypes
 from transformers_llava.training.streaming import StreamedData, StreamingTrainer
 from transformers_llava.training.trainer import LlavaTrainer
 
@@ -235,7 +236,9 @@ def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData, recipe: Reci
     if state is not None:
         if isinstance(trainer.model, PeftModel):
             trainer.model = trainer.model.get_base_model()
+        dtypes = main_dtypes(state)  # before: saving empties it
         trainer._save(str(output_dir), state_dict=state)
+        save_dtypes(trainer.model.config, dtypes, output_dir)
     if trainer.args.should_save and isinstance(data, PreparedData):
         (output_dir / MIXTURE_REPORT_NAME).write_text(data.mixture.to_markdown(), encoding="utf-8")
         write_lock(data.lock, output_dir)
