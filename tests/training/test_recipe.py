@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from transformers_llava.training.configs import RecipeError
 from transformers_llava.training.recipe import Recipe, apply_flags, describe_fields, known_fields, read_recipe
 
 
@@ -33,6 +34,21 @@ MINIMAL: dict[str, Any] = {
         ({"model_name_or_path": None}, "nothing says where the model comes from"),
         ({"projector_type": "linear"}, "brings its own architecture.*projector_type"),
         ({"vision_tower": {"mode": "frozen", "weight_decay": 0.1}}, "frozen component learns nothing"),
+        ({"eval_strategy": "steps"}, "a recipe has no evaluation data"),
+        ({"eval_on_start": True}, "a recipe has no evaluation data"),
+        ({"load_best_model_at_end": True}, "a recipe has no evaluation data"),
+        ({"optim": "adamm"}, "refused by transformers or TRL.*adamm"),
+        ({"save_strategy": "sometimes"}, "refused by transformers or TRL.*sometimes"),
+        ({"per_device_train_batch_size": 0}, "`per_device_train_batch_size: 0` is below 1"),
+        ({"gradient_accumulation_steps": -1}, "`gradient_accumulation_steps: -1` is below 1"),
+        ({"learning_rate": -1e-3}, "`learning_rate: -0.001` is below 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate: nan` is below 0"),
+        ({"learning_rate": float("inf")}, "`learning_rate` takes float, but inf"),
+        ({"seed": "x"}, "`seed` takes int, but 'x'"),
+        ({"chat_template": 5}, "`chat_template` takes str, but 5 was given. Write it in quotes"),
+        ({"language_model": {"mode": "lora", "lora_rank": 0}}, "`lora_rank: 0` is below 1"),
+        ({"language_model": {"mode": "lora", "lora_dropout": 1.0}}, "lora_dropout=1.0 is no share"),
+        ({"image_grid_pinpoints": ["wide", "high"]}, "are no canvases"),
     ],
 )
 def test_a_recipe_that_can_not_be_meant_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -55,6 +71,41 @@ def test_flags_lie_over_the_recipe_and_are_read_as_yaml() -> None:
         "resume_from_checkpoint": True,
     }
     assert recipe["language_model"] == {"mode": "full"}  # the recipe itself is left as it was
+
+
+def test_a_flag_goes_into_the_short_form_of_a_component() -> None:
+    flags = ["--language_model.learning_rate", "2e-5", "--vision_tower.mode", "full"]
+    assert apply_flags({"language_model": "full", "vision_tower": None}, flags) == {
+        "language_model": {"mode": "full", "learning_rate": 2e-5},
+        "vision_tower": {"mode": "full"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\r\n\x1a\n\xff", "cannot be read: .* is not YAML"),
+        (b"a: [1", "cannot be read: .* is not YAML"),
+        (b"- a\n- b\n", "cannot be read: .* where a mapping"),
+        (b"# nothing\n", "holds no fields"),
+        (b"a: &a [1, 2]\nb: " + b"[" * 70 + b"]" * 70, "cannot be read: .* nested more than"),
+        (b"day: 2026-13-45\n", "cannot be read: .* is not YAML"),
+        (None, "does not exist"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_by_its_name(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecipeError, match=f"(?s)recipe.*{message}"):
+        read_recipe(path)
+
+
+def test_what_yaml_makes_of_no_is_no(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("save_strategy: no\neval_strategy: no\n")
+    sft = Recipe.from_dict({**MINIMAL, "output_dir": str(tmp_path), **read_recipe(path)}).sft
+    assert (sft.save_strategy, sft.eval_strategy) == ("no", "no")
 
 
 def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:

@@ -5,13 +5,11 @@ from typing import Any
 
 from trl import SFTConfig
 
+from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe_file import COMPONENTS
 
-COMPONENTS = ("vision_tower", "multi_modal_projector", "language_model")
+
 MODES = ("frozen", "full", "lora")
-
-
-class RecipeError(ValueError):
-    """A recipe or flag that can not be run as it stands: shown to the person without a traceback."""
 
 
 _ONLY_WITH_PARTS = (
@@ -86,6 +84,11 @@ class ModelConfig:
             raise RecipeError(
                 "`model_revision` is the commit of `model_name_or_path`, which the recipe does not set, so it would "
                 "have no effect. With parts, use `language_model_revision` and `vision_tower_revision`."
+            )
+        if self.image_grid_pinpoints is not None and not all(map(_is_canvas, self.image_grid_pinpoints)):
+            raise RecipeError(
+                f"image_grid_pinpoints={self.image_grid_pinpoints!r} are no canvases: each is a pair [width, height] "
+                "of whole numbers of pixels, such as [336, 672]."
             )
         if self.model_name_or_path is not None:
             given = [name for name in _ONLY_WITH_PARTS if getattr(self, name) is not None]
@@ -193,11 +196,29 @@ class ComponentConfig:
             raise RecipeError(f"mode={self.mode!r} is not a way to train a component. Choose from {', '.join(MODES)}.")
         if self.quantization not in (None, "nf4"):
             raise RecipeError(f"quantization={self.quantization!r} is not known. Use `nf4`, or leave it out.")
+        check_at_least("lora_rank", self.lora_rank, 1)
+        check_at_least("lora_alpha", self.lora_alpha, 1)
+        for name in ("learning_rate", "weight_decay"):
+            if getattr(self, name) is not None:
+                check_at_least(name, getattr(self, name), 0)
+        if not 0 <= self.lora_dropout < 1:
+            raise RecipeError(f"lora_dropout={self.lora_dropout} is no share of activations. Use 0 to below 1.")
         if self.mode == "frozen" and (self.learning_rate is not None or self.weight_decay is not None):
             raise RecipeError(
                 f"a frozen component learns nothing, but a learning rate or weight decay is given ({self}). Set its "
                 "mode to `full` or `lora`, or remove them."
             )
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raises a `RecipeError` for a number below its least sensible value, or for none at all (NaN)."""
+    if not value >= least:
+        raise RecipeError(f"`{name}: {value}` is below {least:g}, the least that makes sense. Correct or remove it.")
+
+
+def _is_canvas(value: Any) -> bool:
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    return is_pair and all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in value)
 
 
 @dataclass
@@ -243,4 +264,13 @@ class LlavaSFTConfig(SFTConfig):
         super().__post_init__()
 
 
-__all__ = ["COMPONENTS", "MODES", "ComponentConfig", "DataConfig", "LlavaSFTConfig", "ModelConfig", "RecipeError"]
+__all__ = [
+    "COMPONENTS",
+    "MODES",
+    "ComponentConfig",
+    "DataConfig",
+    "LlavaSFTConfig",
+    "ModelConfig",
+    "RecipeError",
+    "check_at_least",
+]

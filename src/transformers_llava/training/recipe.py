@@ -1,24 +1,22 @@
 """A flat YAML recipe and command-line flags to one checked `Recipe`."""
 
 import difflib
-import re
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from transformers_llava.training.configs import (
-    COMPONENTS,
     ComponentConfig,
     DataConfig,
     LlavaSFTConfig,
     ModelConfig,
-    RecipeError,
+    check_at_least,
 )
+from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe_file import COMPONENTS, apply_flags, read_recipe
 
 
 @dataclass
@@ -42,6 +40,9 @@ class Recipe:
                 contradict each other, or a run in which nothing would learn.
         """
         _refuse_unknown(values, known_fields(), "recipe")
+        values = {name: _without_yaml_no(name, value) for name, value in values.items()}
+        _refuse_evaluation(values)
+        _check_bounds(values)
         components = {name: _component(name, values.get(name)) for name in COMPONENTS}
         if all(component.mode == "frozen" for component in components.values()):
             raise RecipeError(
@@ -53,7 +54,7 @@ class Recipe:
             model=ModelConfig(**_pick(ModelConfig, values)),
             data=DataConfig(**_pick(DataConfig, values)),
             components=components,
-            sft=LlavaSFTConfig(**{k: v for k, v in _pick(LlavaSFTConfig, values).items() if k != "max_length"}),
+            sft=_sft_config({k: v for k, v in _pick(LlavaSFTConfig, values).items() if k != "max_length"}),
             given=dict(values),
         )
 
@@ -67,59 +68,6 @@ class Recipe:
             **asdict(self.data),
             **{name: asdict(component) for name, component in self.components.items()},
         }
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The fields of a YAML file; `1e-3` is a number, as in YAML 1.2."""
-    if not path.is_file():
-        raise RecipeError(f"the recipe {str(path)!r} does not exist. `llava recipes ls` lists the packaged ones.")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the recipe {path.name!r} is not readable YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(
-            f"the recipe {path.name!r} holds no fields (`name: value` lines), so there is nothing to run."
-        )
-    return values
-
-
-def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
-    """
-    Recipe fields with command-line flags laid over them; a flag's value is read as YAML, a dot goes one level down.
-
-    ```python
-    >>> apply_flags({"seed": 0, "vision_tower": {"mode": "full"}}, ["--seed", "1", "--vision_tower.mode", "frozen"])
-    {'seed': 1, 'vision_tower': {'mode': 'frozen'}}
-    ```
-    """
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
-    position = 0
-    while position < len(flags):
-        flag = flags[position]
-        if not flag.startswith("--"):
-            raise RecipeError(f"{flag!r} stands where a flag was expected. Flags are written `--field value`.")
-        name, has_value, text = flag[2:].partition("=")
-        position += 1
-        if not has_value:
-            if position < len(flags) and not flags[position].startswith("--"):
-                text, position = flags[position], position + 1
-            else:
-                text = "true"  # `--strict` alone
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"the value of --{name} is not readable YAML: {text!r} ({error})") from error
-        *path, last = name.replace("-", "_").split(".")
-        target = result
-        for key in path:
-            target = target.setdefault(key, {})
-            if not isinstance(target, dict):
-                raise RecipeError(f"--{name} goes into {key!r}, which is no mapping but {target!r}.")
-        target[last] = value
-    if "resume" in result:  # the short word for what Trainer calls resume_from_checkpoint
-        result["resume_from_checkpoint"] = result.pop("resume")
-    return result
 
 
 def known_fields() -> list[str]:
@@ -150,15 +98,63 @@ _NOT_OF_A_RECIPE = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-3` as text; 1.2, and everyone who writes a learning rate, as a number."""
+# Training has no evaluation data: `llava inspect`, benchmarks and your own scripts read the finished checkpoint.
+_OF_EVALUATION: dict[str, tuple[Any, ...]] = {
+    "eval_strategy": (None, "no"),
+    "eval_on_start": (None, False),
+    "load_best_model_at_end": (None, False),
+    "do_eval": (None, False),
+    "do_predict": (None, False),
+}
+
+_AT_LEAST: dict[str, float] = {
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "max_length": 1,
+    "data_num_proc": 1,
+    "num_train_epochs": 0,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "warmup_steps": 0,
+    "max_grad_norm": 0,
+    "seed": 0,
+    "dataloader_num_workers": 0,
+}
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf)$|\.(nan|NaN)$"),
-    list("-+.0123456789"),
-)
+def _without_yaml_no(name: str, value: Any) -> Any:
+    """YAML reads `save_strategy: no` as false."""
+    return "no" if value is False and name.endswith("_strategy") else value
+
+
+def _refuse_evaluation(values: Mapping[str, Any]) -> None:
+    for name, harmless in _OF_EVALUATION.items():
+        if name in values and values[name] not in harmless:
+            raise RecipeError(
+                f"`{name}: {values[name]}` asks for an evaluation while training, but a recipe has no evaluation "
+                "data, so training would stop at the first one. Leave it out; evaluate the finished checkpoint, or "
+                "every `save_steps` one."
+            )
+
+
+def _check_bounds(values: Mapping[str, Any]) -> None:
+    for name, least in _AT_LEAST.items():
+        value = values.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            check_at_least(name, value, least)
+
+
+def _sft_config(values: dict[str, Any]) -> LlavaSFTConfig:
+    try:
+        return LlavaSFTConfig(**values)
+    except RecipeError:
+        raise
+    except (ValueError, TypeError, KeyError, ImportError) as error:  # transformers' and TRL's own checks
+        reason = " ".join(str(error).split())
+        raise RecipeError(
+            f"the settings of this recipe are refused by transformers or TRL: {reason} `llava recipes fields` "
+            "explains each field."
+        ) from error
 
 
 def _component(name: str, values: Any) -> ComponentConfig:
@@ -190,10 +186,12 @@ def _as_type(name: str, value: Any, hint: Any) -> Any:
     """A whole number for a `float` field becomes one; a word for a number or a switch is refused."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     plain = [option for option in options if option in (int, float, bool, str, types.NoneType)]
-    if len(plain) != len(options) or str in plain:
+    if len(plain) != len(options) or name == "resume_from_checkpoint":  # a folder, or `true`
         return value  # lists, dictionaries, enumerations: checked by those who read them
     if value is None and types.NoneType in plain:
         return None
+    if isinstance(value, str) and str in plain:
+        return value
     if isinstance(value, bool) and bool in plain:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -201,13 +199,14 @@ def _as_type(name: str, value: Any, hint: Any) -> Any:
             return value
         if float in plain:
             return float(value)
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         if float in plain:
             return value
         if int in plain and value.is_integer():
             return int(value)
     wanted = " or ".join(option.__name__ for option in plain if option is not types.NoneType)
-    raise RecipeError(f"`{name}` takes {wanted}, but {value!r} was given.")
+    hint = " Write it in quotes if it is a text." if str in plain else ""
+    raise RecipeError(f"`{name}` takes {wanted}, but {value!r} was given.{hint}")
 
 
 __all__ = ["Recipe", "apply_flags", "describe_fields", "known_fields", "read_recipe"]

@@ -176,7 +176,7 @@ def dry_run(recipe: Path, flags: list[str], *, backend: str, num_gpus: int) -> s
     from transformers_llava.training.recipe import apply_flags, read_recipe
 
     values: dict[str, Any] = apply_flags(read_recipe(recipe), flags)
-    values |= {"bf16": False, "fp16": False, "use_cpu": True}  # planned here, run elsewhere
+    values |= {"bf16": False, "fp16": False, "tf32": None, "use_cpu": True}  # planned here, run elsewhere
     values.setdefault("output_dir", "output")
     values.setdefault("train_data", "none")
     return format_plan(make_plan(Recipe.from_dict(values), backend=backend, num_gpus=num_gpus))
