@@ -1,13 +1,14 @@
 """A recipe's data fields to what a run reads: examples, the length of each, and reports of what was left out."""
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset
 
-from transformers_llava.chat_templates import load_chat_template
+from transformers_llava.chat_templates import chat_template_info, load_chat_template
 from transformers_llava.data.encoding import SeveralImages
 from transformers_llava.data.lengths import ExampleLength
 from transformers_llava.data.lock import count_tokens_of_sources, make_lock
@@ -23,6 +24,8 @@ from transformers_llava.training.recipe import Recipe
 
 
 logger = logging.getLogger(__name__)
+
+_TOKEN = re.compile(r"</?\w+>|<\|\w+\|>")  # written as special tokens are: `</s>`, `<|im_end|>`
 
 
 @dataclass
@@ -135,12 +138,37 @@ def chat_template_of_recipe(data: DataConfig, processor: Any) -> str:
     if name.endswith(".jinja"):
         try:
             return Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"`chat_template` {name!r} cannot be read as a template: {error}") from error
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                f"`chat_template`: {name!r} cannot be read ({error}). Give a file in UTF-8, or the name of a packaged "
+                "template (`llava inspect template` lists them)."
+            ) from error
     try:
-        return load_chat_template(name)
+        template = load_chat_template(name)
     except ValueError as error:
         raise RecipeError(f"`chat_template`: {error}") from error
+    _check_stop(name, processor.tokenizer)
+    return template
+
+
+def _check_stop(name: str, tokenizer: Any) -> None:
+    """The token that ends an answer must be one: in pieces the model would learn to spell it, and never to stop."""
+    stop = chat_template_info(name).stop
+    if not _TOKEN.fullmatch(stop):  # `###`, a line's end: text for every tokenizer, and in the original too
+        return
+    ids = tokenizer.encode(stop, add_special_tokens=False)
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        raise RecipeError(
+            f"the template {name!r} ends answers with {stop!r}, which this tokenizer does not know as one token: it "
+            f"reads {tokenizer.convert_ids_to_tokens(ids)}. The model would learn to spell it and never to stop (its "
+            f"own end token is {tokenizer.eos_token!r}). Use a template of the language model's family "
+            "(`chat_template`; leave it out for the tokenizer's own), or add the token to the tokenizer."
+        )
+    if ids[0] != tokenizer.eos_token_id:
+        logger.warning(
+            "answers end with %s, and the tokenizer's end token is %s: generate with `eos_token_id=%s`",
+            *(stop, tokenizer.eos_token, ids[0]),
+        )
 
 
 __all__ = ["PreparedData", "prepare_data", "report_data"]

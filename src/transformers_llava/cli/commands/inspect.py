@@ -69,6 +69,7 @@ def _data(args: argparse.Namespace) -> None:
 
 
 def _processor(recipe: Any) -> Any:
+    from transformers_llava.conversion.folders import explain_unreachable
     from transformers_llava.training.assembly import load_processor
 
     try:
@@ -77,8 +78,7 @@ def _processor(recipe: Any) -> Any:
         raise
     except Exception as error:  # whatever the files of a checkpoint hold, and what the Hub's client says offline
         names = recipe.model.model_name_or_path or recipe.model.language_model_name_or_path
-        raise CommandError(_unreadable(names, error)) from error
-
+        raise CommandError(explain_unreachable(names, "the model", error)) from error
 
 
 def _template(args: argparse.Namespace) -> None:

@@ -1,0 +1,46 @@
+"""A template whose stop token the tokenizer does not know is refused: the model would never learn to stop."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+import tiny
+from transformers_llava.training.configs import DataConfig, RecipeError
+from transformers_llava.training.preparing import chat_template_of_recipe
+
+
+def without_s(folder: Path) -> PreTrainedTokenizerFast:
+    """The tiny tokenizer with `<|end|>` where `</s>` was, as of a language model of another family."""
+    text = tiny.make_tokenizer().backend_tokenizer.to_str()
+    file = folder / "tokenizer.json"
+    file.write_text(text.replace(json.dumps("</s>"), json.dumps("<|end|>")))
+    tokens = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "<|end|>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(file)), **tokens)
+
+
+def test_a_stop_token_in_pieces_is_refused(tmp_path: Path, run: Callable) -> None:
+    processor = tiny.make_processor()
+    processor.tokenizer = without_s(tmp_path)
+    data = DataConfig(train_data=[{"name": "a", "path": "a"}], chat_template="vicuna_v1")
+    with pytest.raises(RecipeError, match=r"ends answers with '</s>'.*\['<', '/', 's', '>'\].*'<\|end\|>'"):
+        chat_template_of_recipe(data, processor)
+    with pytest.raises(RecipeError, match=r"ends answers with '<\|eot_id\|>'"):
+        run(chat_template="llava_llama_3", train_data=[{"name": "nowhere", "path": "nowhere.json"}])
+
+
+@pytest.mark.parametrize("name", ["vicuna_v1", "plain", "v0"])
+def test_one_token_and_plain_text_are_taken(name: str) -> None:
+    data = DataConfig(train_data=[{"name": "a", "path": "a"}], chat_template=name)
+    assert chat_template_of_recipe(data, tiny.make_processor())
+
+
+def test_a_stop_token_that_generation_does_not_know_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    processor = tiny.make_processor()
+    processor.tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    data = DataConfig(train_data=[{"name": "a", "path": "a"}], chat_template="mpt")
+    chat_template_of_recipe(data, processor)
+    assert "answers end with <|im_end|>, and the tokenizer's end token is </s>" in caplog.text
