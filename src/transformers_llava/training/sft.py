@@ -40,6 +40,7 @@ from transformers_llava.training.preparing import PreparedData, mixture_config_o
 from transformers_llava.training.quantization import quantize_language_model
 from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
 from transformers_llava.training.replication import ROLE_MARKERS, OriginalOrder, count_words
+from transformers_llava.training.requirements import check_requirements
 from transformers_llava.training.resuming import check_same_data, checkpoint_to_resume
 from transformers_llava.training.run_record import RunRecord, hardware, package_versions
 from transformers_llava.training.stored_dtypes import main_dtypes, save_dtypes
@@ -161,6 +162,7 @@ def _load_model(
     recipe: Recipe, half: torch.dtype | None
 ) -> tuple[OpenLlavaForConditionalGeneration, OpenLlavaProcessor]:
     """The model as it will train, but for what peft and the backend wrap around it."""
+    check_requirements(recipe)
     with whole_weights(recipe.sft.deepspeed_plugin):
         model, processor = load_model(recipe.model, seed=recipe.sft.seed)
     apply_component_config(model, recipe.components, frozen_dtype=half)
