@@ -9,7 +9,13 @@ import pytest
 from transformers_llava.cli import launching
 from transformers_llava.cli import main as cli
 from transformers_llava.cli.errors import CommandError
-from transformers_llava.cli.launching import TRAINING_MODULE, check_accelerate_config, describe, training_command
+from transformers_llava.cli.launching import (
+    TRAINING_MODULE,
+    check_accelerate_config,
+    default_accelerate_config,
+    describe,
+    training_command,
+)
 
 
 def test_the_command_is_accelerate_launch_of_the_training_module(capsys: pytest.CaptureFixture) -> None:
@@ -58,10 +64,11 @@ def test_what_it_would_do_is_allowed_and_described() -> None:
 
 @pytest.mark.parametrize(("num_gpus", "name"), [(0, "cpu"), (1, "single_gpu"), (4, "ddp")])
 def test_the_default_fits_the_machine(
-    num_gpus: int, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    num_gpus: int, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(launching, "_num_gpus", lambda: num_gpus)
-    command = training_command(Path("recipe.yaml"), [])
+    (tmp_path / "recipe.yaml").write_text("language_model: frozen\n")
+    command = training_command(tmp_path / "recipe.yaml", [])
     assert f"{name}.yaml" in command[4]
     assert ("--num_processes" in command) == (num_gpus == 4)
 
@@ -112,3 +119,117 @@ def test_several_machines_are_handed_to_accelerate(
 def test_machines_that_can_not_be_are_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["train", "--config", "tiny/2_instruct", "--print_command", *flags]) != 0
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("language_model", "flags", "name"),
+    [
+        ("full", [], "fsdp2"),  # the short form
+        ("{mode: lora}", ["--language_model.mode", "full"], "fsdp2"),
+        ("full", ["--language_model.mode=lora"], "ddp"),
+        ("full", ["--language_model", "frozen"], "ddp"),
+        ("{mode: full}", [], "fsdp2"),
+    ],
+)
+def test_the_default_backend_is_that_of_the_resolved_recipe(
+    language_model: str, flags: list[str], name: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"language_model: {language_model}\n")
+    assert default_accelerate_config(recipe, 8, flags) == name
+
+
+@pytest.mark.parametrize(
+    ("visible", "flags", "gpu"),
+    [
+        (None, ["--accelerate_config", "single_gpu"], "0"),
+        ("", ["--accelerate_config", "single_gpu"], "0"),
+        ("5,6", ["--accelerate_config", "single_gpu"], "5"),
+        ("GPU-8f1c,GPU-22aa", ["--accelerate_config", "single_gpu"], "GPU-8f1c"),
+        (None, ["--accelerate_config", "FILE"], "0"),  # a file that says nothing of GPUs
+    ],
+)
+def test_one_process_sees_one_gpu(
+    visible: str | None,
+    flags: list[str],
+    gpu: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(launching, "_num_gpus", lambda: 8)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    (tmp_path / "mine.yaml").write_text("distributed_type: NO\n")  # which YAML reads as false
+    flags = [str(tmp_path / "mine.yaml") if flag == "FILE" else flag for flag in flags]
+    assert cli.main(["train", "--config", "tiny/1_align", "--print_command", *flags]) == 0
+    assert f"--gpu_ids {gpu} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\xff\xfe", "is not YAML"),
+        (b"a: [1", "is not YAML"),
+        (b"- MULTI_GPU\n", "where a mapping"),
+        (b"num_processes: x\n", "`num_processes: 'x'`, where a whole number from 1 on"),
+        (b"num_processes: 0\n", "`num_processes: 0`, where a whole number"),
+        (b"num_machines: true\n", "`num_machines: True`, where a whole number"),
+        (b"distributed_type: FSPD\n", "`distributed_type: 'FSPD'`, where one of NO, MULTI_GPU"),
+        (b"distributed_type: FSDP\nfsdp_config: 2\n", "`fsdp_config: 2`, where a mapping"),
+        (b"distributed_type: FSDP\nfsdp_config: {fsdp_version: two}\n", "`fsdp_version: 'two'`, where 1 or 2"),
+        (b"use_cpu: perhaps\n", "`use_cpu: 'perhaps'`, where true or false"),
+    ],
+)
+def test_an_accelerate_file_that_cannot_be_meant_is_one_message(
+    content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "accelerate.yaml"
+    path.write_bytes(content)
+    for mode in ("--print_command", "--dry_run"):
+        flags = ["train", "--config", "tiny/1_align", "--accelerate_config", str(path), mode]
+        assert cli.main(flags) == 2
+        error = capsys.readouterr().err
+        assert "accelerate.yaml" in error
+        assert message in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--accelerate_config", "fspd2"], "Did you mean 'fsdp2'?"),
+        (["--num_processes", "0"], "--num_processes 0 and --num_machines 1 must be 1 or more"),
+        (["--num_processes", "-1"], "--num_processes -1"),
+        (["--num_machines", "0"], "--num_machines 0 must be 1 or more"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["--print_command", "--dry_run"])
+def test_what_nobody_can_have_meant_is_refused(
+    flags: list[str], message: str, mode: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.main(["train", "--config", "tiny/2_instruct", mode, *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--optim", "adamm"], "refused by transformers or TRL: adamm"),
+        (["--per_device_train_batch_size", "0"], "`per_device_train_batch_size: 0` is below 1"),
+        (["--language_model.lora_rank", "0"], "`lora_rank: 0` is below 1"),
+        (["--image_grid_pinpoints", "[wide, high]"], "are no canvases"),
+        (["--image_aspect_ratio", "anyres"], "grid_pinpoints"),
+    ],
+)
+def test_a_plan_of_a_mistyped_recipe_is_one_message(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.main(["train", "--config", "llava-v1.5/7b/1_align", "--dry_run", *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_recipe_that_is_no_text_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(b"\x89PNG\xff\xfe")
+    assert cli.main(["train", "--config", str(tmp_path / "recipe.yaml"), "--dry_run"]) == 2
+    assert "recipe.yaml" in capsys.readouterr().err

@@ -10,15 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from transformers_llava.cli.accelerate_settings import read_accelerate_config
 from transformers_llava.cli.errors import CommandError
+from transformers_llava.cli.extras import require_extra
 from transformers_llava.cli.packaged import accelerate_config_path, packaged_name
 from transformers_llava.training.command import COMMAND_VARIABLE
+from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe_file import apply_flags, mode_of, read_recipe
 
 
 TRAINING_MODULE = "transformers_llava.training.sft"
@@ -141,14 +142,15 @@ def training_command(
     machines: Machines | None = None,
 ) -> list[str]:
     """The command that trains, checked against the machine; prints in one line what it amounts to."""
+    require_extra("train", "`llava train`")
     num_gpus = _num_gpus() if accelerate_config != "cpu" else 0
     num_machines = 1 if machines is None else machines.num_machines
     if accelerate_config is None:
-        accelerate_config = default_accelerate_config(recipe, num_gpus * num_machines)
+        accelerate_config = default_accelerate_config(recipe, num_gpus * num_machines, fields)
         if num_gpus * num_machines > 1 and num_processes is None:
             num_processes = num_gpus * num_machines
     path = accelerate_config_path(accelerate_config)
-    settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    settings = read_accelerate_config(path)
     if num_processes is not None:
         settings["num_processes"] = num_processes
     if machines is not None:
@@ -160,25 +162,49 @@ def training_command(
         options += ["--num_processes", str(num_processes)]
     if machines is not None:
         options += machines.options()
+    if settings["distributed_type"] == "NO" and not settings.get("use_cpu"):
+        options += ["--gpu_ids", _one_gpu(settings)]
     if settings.get("distributed_type", "NO") == "NO":
         options.append("--quiet")  # the training's own message, without accelerate's traceback on top
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *options]
     return [*launcher, "-m", TRAINING_MODULE, "--config", str(recipe), *fields]
 
 
-def default_accelerate_config(recipe: Path, num_gpus: int) -> str:
+def default_accelerate_config(recipe: Path, num_gpus: int, fields: Sequence[str] = ()) -> str:
     """
     What fits: `cpu`, `single_gpu`; on several GPUs `fsdp2` where the language model is trained in full, else `ddp`.
 
     Frozen weights cost each GPU a copy in half precision and no communication; gradients and an optimizer of the whole
     language model do not fit beside them.
+
+    Args:
+        recipe (`Path`): The recipe's file.
+        num_gpus (`int`): Of all machines.
+        fields (`Sequence[str]`, *optional*): Flags that lie over its fields, and count as they do.
     """
     if num_gpus <= 1:
         return "single_gpu" if num_gpus == 1 else "cpu"
-    values = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else None
-    language_model = values.get("language_model") if isinstance(values, dict) else None
-    trained_in_full = isinstance(language_model, dict) and language_model.get("mode") == "full"
-    return "fsdp2" if trained_in_full else "ddp"
+    try:
+        values = apply_flags(read_recipe(recipe), fields)
+    except RecipeError as error:
+        raise CommandError(str(error)) from error
+    return "fsdp2" if mode_of(values, "language_model") == "full" else "ddp"
+
+
+def _one_gpu(settings: dict[str, Any]) -> str:
+    """
+    The GPU of a single process, as accelerate takes it.
+
+    Left at `all`, Trainer would count every GPU of the machine, multiply the batch by them, and use nn.DataParallel.
+    What accelerate is given replaces CUDA_VISIBLE_DEVICES, so the first of those that are visible is named as it is
+    named there.
+    """
+    given = str(settings.get("gpu_ids") or "all")
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    position = int(given) if given.isdecimal() else 0
+    if visible:
+        return visible[position] if position < len(visible) else visible[0]
+    return given if given != "all" else "0"
 
 
 def check_accelerate_config(settings: dict[str, Any], *, num_gpus: int, name: str) -> None:
@@ -191,6 +217,11 @@ def check_accelerate_config(settings: dict[str, Any], *, num_gpus: int, name: st
     kind = str(settings.get("distributed_type", "NO"))
     num_processes = int(settings.get("num_processes", 1))
     num_machines = int(settings.get("num_machines", 1))
+    if num_processes < 1 or num_machines < 1:
+        raise CommandError(
+            f"{num_processes} processes on {num_machines} machines were asked for, and nothing would train. Give "
+            "`--num_processes` and `--num_machines` of 1 or more."
+        )
     on_cpu = bool(settings.get("use_cpu", False))
     if on_cpu and kind in _SEVERAL_GPUS:
         raise CommandError(
@@ -207,11 +238,8 @@ def check_accelerate_config(settings: dict[str, Any], *, num_gpus: int, name: st
             f"the accelerate configuration {name!r} asks for version 1 of FSDP, which cannot hold frozen and trained "
             "parameters in one unit. Set `fsdp_version: 2`, or use the packaged `fsdp2`."
         )
-    if kind == "DEEPSPEED" and find_spec("deepspeed") is None:
-        raise CommandError(
-            f"the accelerate configuration {name!r} needs DeepSpeed, which is not installed. `pip install deepspeed`, "
-            "or use `fsdp2`."
-        )
+    if kind == "DEEPSPEED":
+        require_extra("deepspeed", f"the accelerate configuration {name!r} (`fsdp2` shards without DeepSpeed)")
     if kind not in _SEVERAL_GPUS and num_processes > 1:
         raise CommandError(
             f"the accelerate configuration {name!r} asks for {num_processes} processes with distributed_type {kind}; "
@@ -223,6 +251,22 @@ def check_accelerate_config(settings: dict[str, Any], *, num_gpus: int, name: st
             f"the accelerate configuration {name!r} puts {per_machine} processes on this machine, which has "
             f"{num_gpus} GPU(s). Use `--num_processes {num_gpus * num_machines}`."
         )
+
+
+def backend_of(name_or_file: str) -> str:
+    """
+    The packaged configuration that an accelerate configuration amounts to, for plans.
+
+    Raises:
+        `CommandError`: it is neither packaged nor a file, or cannot be read.
+    """
+    settings = read_accelerate_config(accelerate_config_path(name_or_file))
+    if settings["distributed_type"] == "DEEPSPEED":
+        stage = settings.get("deepspeed_config", {}).get("zero_stage", 2)
+        return "zero3" if str(stage) == "3" else "zero2"
+    if settings["distributed_type"] == "NO":
+        return "cpu" if settings.get("use_cpu") else "single_gpu"
+    return "fsdp2" if settings["distributed_type"] == "FSDP" else "ddp"
 
 
 def describe(settings: dict[str, Any], name: str) -> str:
@@ -252,6 +296,7 @@ def _threads(settings: dict[str, Any]) -> int:
 __all__ = [
     "TRAINING_MODULE",
     "Machines",
+    "backend_of",
     "check_accelerate_config",
     "default_accelerate_config",
     "describe",

@@ -72,6 +72,9 @@ def _lock(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from transformers_llava.cli.extras import require_extra
+
+    require_extra("train", "`llava data verify`")
     from transformers_llava.data.lock import compare_locks, read_lock
     from transformers_llava.data.provenance import compare_with_published
 
@@ -141,6 +144,9 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _config(args: argparse.Namespace) -> Any:
+    from transformers_llava.cli.extras import require_extra
+
+    require_extra("train", "`llava data`")
     from transformers_llava.data.mixture_file import read_mixture_file
 
     try:

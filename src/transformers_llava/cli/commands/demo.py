@@ -12,6 +12,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from transformers_llava.cli.extras import require_extra
+
+    require_extra("demo", "`llava demo`")
     import logging
     from pathlib import Path
 

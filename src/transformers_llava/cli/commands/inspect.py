@@ -28,6 +28,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _data(args: argparse.Namespace) -> None:
+    from transformers_llava.cli.extras import require_extra
+
+    require_extra("train", "`llava inspect data`")
     from transformers_llava.cli.packaged import recipe_path
     from transformers_llava.data.encoding import encode_example
     from transformers_llava.data.inspection import (
@@ -92,6 +95,9 @@ def _template(args: argparse.Namespace) -> None:
 
 
 def _model(args: argparse.Namespace) -> None:
+    from transformers_llava.cli.extras import require_extra
+
+    require_extra("train", "`llava inspect model`")
     import torch
     from transformers import AutoConfig
 

@@ -43,6 +43,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from transformers_llava.cli.extras import require_extra
+
+    require_extra("hub", "`llava publish`")
     import tempfile
 
     from transformers_llava.cli.errors import CommandError

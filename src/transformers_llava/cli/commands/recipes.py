@@ -51,6 +51,9 @@ def _copy(args: argparse.Namespace) -> None:
 
 
 def _fields(args: argparse.Namespace) -> None:
+    from transformers_llava.cli.extras import require_extra
+
+    require_extra("train", "`llava recipes fields`")
     from transformers_llava.training.recipe import describe_fields
 
     for name, help_text in describe_fields().items():

@@ -26,6 +26,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from transformers_llava.cli.extras import require_extra
+
+    require_extra("hub", "`llava reproduce`")
+    require_extra("train", "`llava reproduce`")
     from transformers_llava.cli.commands.verify import bases_of, open_publication
     from transformers_llava.hub.reproducing import reproduce
     from transformers_llava.hub.verification import verify

@@ -46,10 +46,9 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"--port is {args.port}, and must be from 0 (any free port) to 65535.")
     if args.image_root is not None and not args.image_root.is_dir():
         raise CommandError(f"--image_root names {str(args.image_root)!r}, and there is no such folder.")
-    from transformers.utils.import_utils import is_serve_available
+    from transformers_llava.cli.extras import require_extra
 
-    if not is_serve_available():
-        raise CommandError("the server's libraries are missing. Install them: pip install 'transformers-llava[serve]'")
+    require_extra("serve", "`llava serve`")
     import uvicorn
     from transformers.cli.serving.model_manager import ModelManager
     from transformers.utils import logging

@@ -52,6 +52,11 @@ def _machines(args: argparse.Namespace) -> Any:
     from transformers_llava.cli.errors import CommandError
     from transformers_llava.cli.launching import Machines
 
+    if args.num_machines < 1 or (args.num_processes is not None and args.num_processes < 1):
+        raise CommandError(
+            f"--num_processes {args.num_processes} and --num_machines {args.num_machines} must be 1 or more, for else "
+            "nothing would train."
+        )
     if args.num_machines == 1:
         return None
     if args.main_process_ip is None:
@@ -65,14 +70,16 @@ def _machines(args: argparse.Namespace) -> Any:
 def _dry_run(args: argparse.Namespace, recipe: Path) -> int:
     """Eight GPUs unless told otherwise: what the published recipes ran on."""
     from transformers_llava.cli.errors import CommandError
-    from transformers_llava.cli.launching import default_accelerate_config
-    from transformers_llava.training.configs import RecipeError
+    from transformers_llava.cli.extras import require_extra
+    from transformers_llava.cli.launching import backend_of, default_accelerate_config
+
+    require_extra("train", "`llava train`")
+    num_gpus = args.num_processes or 8
+    backend = backend_of(args.accelerate_config or default_accelerate_config(recipe, num_gpus, args.fields))
     from transformers_llava.training.planning.report import dry_run
 
-    num_gpus = args.num_processes or 8
-    backend = args.accelerate_config or default_accelerate_config(recipe, num_gpus)
     try:
         print(dry_run(recipe, args.fields, backend=backend, num_gpus=num_gpus), end="")
-    except RecipeError as error:
+    except ValueError as error:  # a recipe that cannot be run, or a configuration of a model that cannot be built
         raise CommandError(str(error)) from error
     return 0

@@ -36,6 +36,9 @@ def add_publication(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from transformers_llava.cli.extras import require_extra
+
+    require_extra("hub", "`llava verify`")
     import sys
 
     from transformers_llava.hub.verification import verify
