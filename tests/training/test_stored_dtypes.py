@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from builtin_folders import write_builtin
 from transformers_llava.training.assembly import load_model, source_state
 from transformers_llava.training.configs import ModelConfig
 
@@ -89,3 +90,20 @@ def test_a_fully_trained_language_model_is_said_to_be_in_the_precision_it_is_in(
     assert dtypes_in(load_file(folder / "model.safetensors"), "") == {torch.float32}
     config = json.loads((folder / "config.json").read_text())
     assert [config["dtype"], config["text_config"]["dtype"], config["vision_config"]["dtype"]] == ["float32"] * 3
+
+
+@pytest.mark.parametrize("kind", ["llava", "llava_next"])
+def test_a_checkpoint_in_another_layout_is_read_bit_for_bit_too(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "builtin"
+    write_builtin(folder, kind)
+    stored = load_file(folder / "model.safetensors")
+    mixed = {name: tensor.half() if "language_model" in name else tensor.float() for name, tensor in stored.items()}
+    save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
+    say(folder / "config.json", "bfloat16")
+    state = source_state(ModelConfig(model_name_or_path=str(folder)), seed=0)
+    assert dtypes_in(state, "model.language_model.") == {torch.float16}
+    assert dtypes_in(state, "model.vision_tower.", "model.multi_modal_projector.") == {torch.float32}
+    model, _ = load_model(ModelConfig(model_name_or_path=str(folder)), seed=0)
+    expected = model.state_dict()
+    assert expected.keys() <= state.keys()
+    assert all(torch.equal(state[name].float(), tensor) for name, tensor in expected.items())
