@@ -24,10 +24,11 @@ from .image_processing_pil_open_llava import (
     tile_size_of,
 )
 from .opening_open_llava import load_image, to_8_bit
+from .tile_counts_open_llava import TileCountsMixin
 from .tiling_open_llava import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
 
 
-class OpenLlavaImageProcessor(TorchvisionBackend):
+class OpenLlavaImageProcessor(TileCountsMixin, TorchvisionBackend):
     """See [`OpenLlavaImageProcessorPil`], whose settings and outputs it shares."""
 
     model_input_names = OpenLlavaImageProcessorPil.model_input_names

@@ -13,6 +13,7 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType
 
 from .opening_open_llava import load_image, to_8_bit
+from .tile_counts_open_llava import TileCountsMixin
 from .tiling_open_llava import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
 
 
@@ -31,7 +32,7 @@ class OpenLlavaImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[
     image_grid_pinpoints: list[list[int]]
 
 
-class OpenLlavaImageProcessorPil(PilBackend):
+class OpenLlavaImageProcessorPil(TileCountsMixin, PilBackend):
     r"""
     Turns pictures into the tiles that the vision tower takes.
 

@@ -17,6 +17,7 @@ from transformers.utils.generic import merge_with_config_defaults
 
 from .configuration_open_llava import OpenLlavaConfig
 from .head_open_llava import balance_experts, project_hidden_states, read_setting
+from .labels_open_llava import mask_image_positions, masking_forward
 from .layouts_open_llava import ImageSizes, batch_layouts
 from .loading_open_llava import complete_state_dict, refused_pickle
 from .loss_open_llava import supervised_loss
@@ -284,6 +285,10 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
         self._tied_weights_keys = {"lm_head.weight": f"model.language_model.{embeddings}"}
         self.post_init()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A forward that a trainer puts on this model, such as TRL's fused head, gets masked labels like our own."""
+        super().__setattr__(name, masking_forward(value) if name == "forward" else value)
+
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
@@ -351,7 +356,7 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
         if labels is None or not self.training:
             logits = self.project(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         if labels is not None:
-            labels = labels.masked_fill(labels == self.config.image_token_id, -100)
+            labels = mask_image_positions(labels, self.config.image_token_id)
             loss = supervised_loss(outputs.last_hidden_state, labels, self.project, num_items_in_batch)
             if outputs.router_logits is not None:
                 aux_loss = balance_experts(outputs.router_logits, attention_mask, self.config.text_config)

@@ -10,6 +10,7 @@ from transformers.processing_utils import MultiModalData, ProcessingKwargs, Proc
 
 from .configuration_open_llava import OpenLlavaConfig
 from .image_processing_pil_open_llava import OpenLlavaImageProcessorKwargs, OpenLlavaImageProcessorPil, tile_size_of
+from .labels_open_llava import OpenLlavaBatchFeature
 from .remote_code_open_llava import add_remote_code
 from .tiling_open_llava import TilingRule, image_layout
 
@@ -128,6 +129,16 @@ class OpenLlavaProcessor(ProcessorMixin):
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:
         """Does nothing: the class belongs to an installed package, and a copy of this one file could not run alone."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> OpenLlavaBatchFeature:
+        """See the library's; labels that are put into the result never count an image position."""
+        batch = super().__call__(*args, **kwargs)
+        skipped = batch.skip_tensor_conversion
+        return OpenLlavaBatchFeature(batch.data, self.image_token_id, skip_tensor_conversion=skipped)
+
+    def get_vocab(self) -> dict[str, int]:
+        """The tokenizer's, so that `generate(stop_strings=..., tokenizer=processor)` works."""
+        return self.tokenizer.get_vocab()
 
     def tiling_rule(self, **images_kwargs: Any) -> TilingRule:
         """The rule in force, with the overrides of one call such as `image_aspect_ratio="pad"`."""
