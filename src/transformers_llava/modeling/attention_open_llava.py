@@ -6,6 +6,7 @@ batches, the vision tower) take the library's own SDPA path.
 """
 
 import inspect
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,10 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.utils import logging
 
+
+logger = logging.get_logger(__name__)
 
 VARLEN = "varlen"
 
@@ -68,10 +72,17 @@ def varlen_attention(
             f"A pack is one row without a cache, but query has shape {tuple(query.shape)} and key {tuple(key.shape)}. "
             "Documents would be read across their borders. Give one row per pack and use_cache=False."
         )
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
-        assert max_length_q is not None, "packs carry `max_length_q` beside `cu_seq_lens_q`"
-        output = _flash(query, key, value, cu_seq_lens_q, max_length_q, scaling, sliding_window)
-        return output[None], None
+    query, key, value = _in_flash_precision(query, key, value)
+    if _has_flash(query.device) and query.dtype in (torch.float16, torch.bfloat16):
+        if dropout == 0.0:
+            assert max_length_q is not None, "packs carry `max_length_q` beside `cu_seq_lens_q`"
+            output = _flash(query, key, value, cu_seq_lens_q, max_length_q, scaling, sliding_window)
+            return output[None], None
+        logger.warning_once(
+            f"This decoder has an attention dropout of {dropout}, which the flash kernel does not have: documents are "
+            "attended to one by one, which is slow. Set it to 0 in the text configuration, or train with `packed: "
+            "false`."
+        )
     borders = cu_seq_lens_q.tolist()
     documents = [
         _document(
@@ -91,6 +102,23 @@ def no_mask(inputs: torch.Tensor) -> torch.Tensor:
     layer at 13,000 tokens, nor asks the device whether positions restart.
     """
     return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=inputs.device)
+
+
+def _has_flash(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+def _in_flash_precision(*states: torch.Tensor) -> Iterable[torch.Tensor]:
+    """
+    What autocast would make of queries, keys and values; with fp32 weights, rotary embeddings leave two of them fp32.
+
+    SDPA casts for itself. The flash kernels take 16 bits only and know nothing of autocast.
+    """
+    device = states[0].device
+    if not _has_flash(device) or not torch.is_autocast_enabled(device.type):
+        return states
+    dtype = torch.get_autocast_dtype(device.type)
+    return [state.to(dtype) for state in states]
 
 
 def _flash(

@@ -62,6 +62,7 @@ class OpenLlavaConfig(PreTrainedConfig):
 
     model_type = "open_llava"
     attribute_map = {"image_token_id": "image_token_index"}
+    keys_to_ignore_at_inference = ["past_key_values", "image_hidden_states"]  # by Trainer, which keeps what is left
     sub_configs_defaults = {
         "vision_config": SubConfigSpec(
             config_class=AutoConfig,

@@ -11,6 +11,8 @@ def supervised_loss(
     labels: torch.Tensor,
     project: Callable[[torch.Tensor], torch.Tensor],
     num_items_in_batch: torch.Tensor | int | None = None,
+    *,
+    is_shifted: bool = False,
 ) -> torch.Tensor:
     """
     Cross entropy of the next token over supervised positions.
@@ -22,14 +24,17 @@ def supervised_loss(
 
     Args:
         hidden_states (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`)
-        labels (`torch.Tensor` of shape `(batch_size, sequence_length)`): Not shifted; -100 is not supervised.
+        labels (`torch.Tensor` of shape `(batch_size, sequence_length)`): -100 is not supervised.
         project (`Callable`): Hidden states to logits.
+        is_shifted (`bool`, *optional*, defaults to `False`): Whether `labels` already stand at the position before
+            their token, as context and sequence parallelism pass them.
         num_items_in_batch (`int`, *optional*): Divisor of the summed loss; by default the supervised positions.
 
     Returns:
         `torch.Tensor`: A scalar in float32. Without any supervised position it is 0 with zero gradients, not NaN.
     """
-    targets = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:].to(hidden_states.device)
+    targets = labels if is_shifted else nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
+    targets = targets.to(hidden_states.device)
     if torch.compiler.is_compiling():
         logits, targets = project(hidden_states).flatten(0, 1), targets.flatten()
     else:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import AutoModel, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
@@ -16,16 +16,18 @@ from transformers.utils import can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 
 from .configuration_open_llava import OpenLlavaConfig
+from .generation_open_llava import OpenLlavaGenerationMixin
 from .head_open_llava import balance_experts, project_hidden_states, read_setting
 from .labels_open_llava import mask_image_positions, masking_forward
 from .layouts_open_llava import ImageSizes, batch_layouts
 from .loading_open_llava import complete_state_dict, refused_pickle
 from .loss_open_llava import supervised_loss
+from .offloading_open_llava import keep_newline_in_memory, loaded_newline
 from .packs_open_llava import mask_of_pack
 from .projector_open_llava import OpenLlavaMultiModalProjector
 from .remote_code_open_llava import add_remote_code
-from .scattering_open_llava import check_counts, scatter_features
-from .vision_open_llava import build_vision_tower, merge_tiles, run_vision_tower
+from .scattering_open_llava import check_counts, check_no_image, embed_ids, image_positions, scatter_features
+from .vision_open_llava import build_vision_tower, encode_tiles, merge_tiles, refuse_other_features
 
 
 logger = logging.get_logger(__name__)
@@ -100,6 +102,7 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
     def _load_pretrained_model(
         model: PreTrainedModel, state_dict: Any, checkpoint_files: Any, load_config: Any, expected_keys: Any = None
     ) -> Any:
+        keep_newline_in_memory(load_config.device_map)
         for adapt in OpenLlavaPreTrainedModel.state_dict_adapters:
             state_dict = adapt(model, state_dict, checkpoint_files)
         state_dict = complete_state_dict(model, state_dict, checkpoint_files)
@@ -150,6 +153,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         self._keys_to_ignore_on_load_unexpected = [*self._keys_to_ignore_on_load_unexpected, *unwanted_keys]
         self.post_init()
 
+    @can_return_tuple
     def get_image_features(
         self,
         pixel_values: torch.Tensor,
@@ -158,7 +162,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """
-        Encodes pictures.
+        Encodes images.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(sum of num_tiles, 3, tile_size, tile_size)`): Tiles of all pictures
@@ -168,16 +172,24 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
                 before any processing. Needed for `anyres*`; a list of pairs saves the copy from the device.
             num_tiles (`Sequence[int]`, *optional*): Tiles of each picture, where a tiled checkpoint is shown some
                 pictures whole and others cut; see [`batch_layouts`].
+            output_hidden_states, output_attentions, return_dict (*optional*): As elsewhere; of the vision tower, which
+                ends at the last layer that is read.
 
         Returns:
             [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: `pooler_output` is a list with one tensor
-            `(num_image_tokens, hidden_size)` per picture.
+            `(num_image_tokens, hidden_size)` per image. `last_hidden_state` is the tower's, class token included.
         """
+        refuse_other_features(self.config, kwargs)
         pixel_values, layouts = batch_layouts(self.config, pixel_values, image_sizes, num_tiles)
-        features = run_vision_tower(self.vision_tower, self.config, pixel_values)
+        features, outputs = encode_tiles(self.vision_tower, self.config, pixel_values, **kwargs)
         projected = self.multi_modal_projector(features)  # (sum of num_tiles, tokens_per_tile, hidden_size)
-        merged = merge_tiles(projected, layouts, self.config, self.image_newline)
-        return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=merged)
+        merged = merge_tiles(projected, layouts, self.config, loaded_newline(self))
+        return BaseModelOutputWithPooling(
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=merged,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
 
     @merge_with_config_defaults
     @can_return_tuple
@@ -210,27 +222,23 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of `input_ids` and `inputs_embeds`.")
+        refuse_other_features(self.config, kwargs)
         image_output = (mm_encoder_outputs or {}).get("image")
-        if image_output is None and pixel_values is not None and pixel_values.shape[0] > 0:
-            image_output = self.get_image_features(pixel_values, image_sizes, num_tiles)
-        image_features = None
-        if input_ids is not None:
-            is_image = input_ids == self.config.image_token_id
-            # The id may lie outside the embedding table, so another row is read and then overwritten.
-            inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
+        if pixel_values is not None and pixel_values.shape[0] > 0:
             if image_output is not None:
-                image_features = torch.cat(list(image_output.pooler_output)).to(inputs_embeds)
-            if image_features is not None or input_ids.shape[1] > 1:
-                num_features = 0 if image_features is None else image_features.shape[0]
-                check_counts(is_image, num_features, may_wait=not self.training)
-            if image_features is not None:
-                inputs_embeds = scatter_features(inputs_embeds, is_image, image_features)
-        elif image_output is not None:
-            raise ValueError(
-                "Pictures were given with `inputs_embeds`, in which their positions can not be recognised. Give "
-                "`input_ids`, or put the output of `get_image_features` into `inputs_embeds` yourself."
-            )
+                raise ValueError("Give `pixel_values` or `mm_encoder_outputs`, not both: each holds the images.")
+            image_output = self.get_image_features(pixel_values, image_sizes, num_tiles, return_dict=True)
+        if input_ids is not None:
+            inputs_embeds = embed_ids(self.config, input_ids, self.get_input_embeddings())
         assert inputs_embeds is not None
+        image_features = None
+        if image_output is not None:
+            image_features = torch.cat(list(image_output.pooler_output)).to(inputs_embeds)
+            is_image = image_positions(self.config, input_ids, inputs_embeds, self.get_input_embeddings())
+            check_counts(is_image, image_features.shape[0], may_wait=not self.training)
+            inputs_embeds = scatter_features(inputs_embeds, is_image, image_features)
+        elif input_ids is not None and input_ids.shape[1] > 1:
+            check_no_image(input_ids == self.config.image_token_id, is_training=self.training)
         if kwargs.get("cu_seq_lens_q") is not None:
             attention_mask = mask_of_pack(
                 self.language_model, inputs_embeds, attention_mask, position_ids, past_key_values
@@ -257,7 +265,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         )
 
 
-class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixin):
+class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, OpenLlavaGenerationMixin):
     """
     LLaVA: answers text about pictures.
 
@@ -291,18 +299,6 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
 
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
-
-    def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
-        """
-        Reads the generation settings beside the weights; of those derived from a model's configuration only token ids.
-
-        Flat configurations of the original hold `max_length`, which would cut every answer and warn on every call.
-        """
-        super().adjust_generation_fn(*args, **kwargs)
-        derived = getattr(self, "generation_config", None)
-        if getattr(derived, "_from_model_config", False):
-            ids = ("bos_token_id", "eos_token_id", "pad_token_id")
-            self.generation_config = GenerationConfig(**{name: getattr(derived, name) for name in ids})
 
     def get_image_features(
         self,
@@ -338,7 +334,9 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
             labels (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): Supervised token ids,
                 -100 elsewhere; image positions never count. In training mode the logits are then not returned.
             num_items_in_batch (`int`, *optional*): Supervised tokens of the whole optimizer step: the loss's divisor.
+            shift_labels (`torch.Tensor`, *optional*): In place of `labels`, each already before its token.
         """
+        shift_labels = kwargs.pop("shift_labels", None)  # not in the signature, where Trainer looks for its labels
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
@@ -353,11 +351,19 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, GenerationMixi
             **kwargs,
         )
         loss = logits = aux_loss = None
+        if shift_labels is not None:
+            labels = shift_labels
         if labels is None or not self.training:
             logits = self.project(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         if labels is not None:
             labels = mask_image_positions(labels, self.config.image_token_id)
-            loss = supervised_loss(outputs.last_hidden_state, labels, self.project, num_items_in_batch)
+            loss = supervised_loss(
+                outputs.last_hidden_state,
+                labels,
+                self.project,
+                num_items_in_batch,
+                is_shifted=shift_labels is not None,
+            )
             if outputs.router_logits is not None:
                 aux_loss = balance_experts(outputs.router_logits, attention_mask, self.config.text_config)
                 loss = loss + self.config.text_config.router_aux_loss_coef * aux_loss.to(loss.device)

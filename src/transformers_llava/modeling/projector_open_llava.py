@@ -48,8 +48,9 @@ class OpenLlavaMultiModalProjector(nn.Module):
 
     def _in_own_precision(self, features: torch.Tensor) -> torch.Tensor:
         """A frozen bf16 tower may feed an fp32 projector; quantised weights do not say what they work in."""
-        dtype = next(self.parameters()).dtype
-        return features.to(dtype) if dtype.is_floating_point and dtype.itemsize >= 2 else features
+        dtype = next((parameter.dtype for parameter in self.parameters()), None)  # dynamic quantization leaves none
+        keeps = dtype is None or not dtype.is_floating_point or dtype.itemsize < 2
+        return features if keeps else features.to(dtype)
 
     def _pool(self, features: torch.Tensor) -> torch.Tensor:
         num_tiles, num_patches, channels = features.shape

@@ -1,10 +1,12 @@
 """A vision tower that ends where its features are read, and tiles of features joined to one sequence per picture."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_open_llava import OpenLlavaConfig
 from .tiling_open_llava import ImageLayout
@@ -50,20 +52,49 @@ def run_vision_tower(tower: PreTrainedModel, config: OpenLlavaConfig, pixel_valu
     Returns:
         `torch.Tensor` of shape `(num_tiles, num_patches (+ 1 class token with "full"), vision_hidden_size)`
     """
+    return encode_tiles(tower, config, pixel_values)[0]
+
+
+def encode_tiles(
+    tower: PreTrainedModel, config: OpenLlavaConfig, pixel_values: torch.Tensor, **kwargs: Any
+) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
+    """
+    Like [`run_vision_tower`], with the tower's own output beside the features.
+
+    Args:
+        kwargs: Of the tower; `output_hidden_states` and `output_attentions` are given back only where asked for.
+    """
+    wants_states = kwargs.pop("output_hidden_states", None)
+    wants_states = tower.config.output_hidden_states if wants_states is None else wants_states
     is_trained = pixel_values.requires_grad or any(p.requires_grad for p in tower.parameters())
     layers = config.vision_feature_layers
     with torch.set_grad_enabled(torch.is_grad_enabled() and is_trained):
         pixel_values = pixel_values.to(tower.dtype)
+        needs_states = len(layers) > 1 or bool(wants_states)
+        outputs = tower(pixel_values, **kwargs, output_hidden_states=needs_states, return_dict=True)
         if len(layers) == 1:
-            features = tower(pixel_values, return_dict=True).last_hidden_state
+            features = outputs.last_hidden_state
         else:
-            hidden_states = tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
+            hidden_states = outputs.hidden_states
             depth = config.vision_config.num_hidden_layers
             indices = [layer if layer >= 0 else depth + 1 + layer for layer in layers]
             features = torch.cat([hidden_states[i] for i in indices], dim=-1)
         if config.vision_feature_select_strategy == "default":
             features = features[:, config.num_prefix_tokens :]
-    return features
+    if not wants_states:
+        outputs.hidden_states = None
+    return features, outputs
+
+
+def refuse_other_features(config: OpenLlavaConfig, kwargs: dict[str, Any]) -> None:
+    """Removes the library's arguments that choose features; they must say what the tower was cut for."""
+    for name in ("vision_feature_layer", "vision_feature_select_strategy"):
+        value = kwargs.pop(name, None)
+        if value is not None and value != getattr(config, name):
+            raise ValueError(
+                f"{name}={value!r} was given, but this model was built for {getattr(config, name)!r}: its tower ends "
+                "there and its projector was trained on it. Set it in the configuration before building the model."
+            )
 
 
 def merge_tiles(
@@ -118,4 +149,4 @@ def _newline(image_newline: torch.Tensor | None, like: torch.Tensor) -> torch.Te
     return image_newline.to(like)
 
 
-__all__ = ["build_vision_tower", "merge_tiles", "run_vision_tower"]
+__all__ = ["build_vision_tower", "encode_tiles", "merge_tiles", "refuse_other_features", "run_vision_tower"]
