@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from transformers import MistralConfig
 
 import tiny
 from builtin_folders import write_builtin
@@ -21,6 +22,12 @@ QUESTIONS = [
 
 
 def generate_whole(model: Any, processor: Any, images: list[Image.Image], question: str, **kwargs: Any) -> list[int]:
+    return generate_all(model, processor, images, question, **kwargs)[0]
+
+
+def generate_all(
+    model: Any, processor: Any, images: list[Image.Image], question: str, **kwargs: Any
+) -> list[list[int]]:
     content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": question}]
     inputs = processor.apply_chat_template(
         [[{"role": "user", "content": content}]],
@@ -31,8 +38,9 @@ def generate_whole(model: Any, processor: Any, images: list[Image.Image], questi
         sanitize_control_tokens=True,
         processor_kwargs={"add_special_tokens": False},
     )
-    ids = model.generate(**inputs, do_sample=False, **kwargs)[0, inputs["input_ids"].shape[1] :]
-    return ids.tolist()
+    return [
+        ids.tolist() for ids in model.generate(**inputs, do_sample=False, **kwargs)[:, inputs["input_ids"].shape[1] :]
+    ]
 
 
 @pytest.fixture(params=["square", "anyres"])
@@ -131,3 +139,75 @@ def test_sampling_gives_as_many_answers_as_questions(tiny_model: Any, tiny_proce
     torch.manual_seed(0)
     answerer = PictureAnswerer(tiny_model, tiny_processor, tiny.make_image())
     assert len(answerer.answer_many(QUESTIONS, do_sample=True, max_new_tokens=3)) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}])
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_beams_find_what_they_find_in_whole_prompts(
+    model_and_processor: tuple[Any, Any], options: dict[str, int], batch_size: int | None
+) -> None:
+    model, processor = model_and_processor
+    images = [tiny.make_image()]
+    found = PictureAnswerer(model, processor, images).generate_many(
+        QUESTIONS, batch_size=batch_size, max_new_tokens=5, **options
+    )
+    expected = [
+        ids
+        for question in QUESTIONS
+        for ids in generate_all(model, processor, images, question, max_new_tokens=5, **options)
+    ]
+    assert [ids.tolist() for ids in found] == expected
+
+
+def test_beams_of_the_models_own_settings_and_of_a_sliding_window() -> None:
+    text = MistralConfig(
+        vocab_size=260,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=6,
+    )
+    config = tiny.make_config(text_config=text)
+    model, processor = tiny.make_model(config).double(), tiny.make_processor(config)
+    model.generation_config.update(num_beams=2, eos_token_id=None)
+    images = [tiny.make_image()]
+    found = PictureAnswerer(model, processor, images).generate_many(QUESTIONS[:2], max_new_tokens=4)
+    expected = [generate_whole(model, processor, images, question, max_new_tokens=4) for question in QUESTIONS[:2]]
+    assert [ids.tolist() for ids in found] == expected
+
+
+def test_several_answers_to_a_question_stand_together(tiny_model: Any, tiny_processor: Any) -> None:
+    answerer = PictureAnswerer(tiny_model, tiny_processor, tiny.make_image())
+    torch.manual_seed(0)
+    settings = {"do_sample": True, "num_return_sequences": 3, "max_new_tokens": 4}
+    assert len(answerer.answer_many(QUESTIONS, **settings)) == 3 * len(QUESTIONS)
+    with pytest.raises(ValueError, match="answer_many"):
+        answerer.answer(QUESTIONS[0], **settings)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"cache_implementation": "static"},
+        {"use_cache": False},
+        {"past_key_values": None},
+        {"prompt_lookup_num_tokens": 3},
+        {"assistant_model": "model"},
+        {"input_ids": torch.zeros(1, 1)},
+        {"return_dict_in_generate": True},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_options_that_cannot_continue_from_the_images_are_refused(
+    tiny_model: Any, tiny_processor: Any, option: dict[str, Any]
+) -> None:
+    answerer = PictureAnswerer(tiny_model, tiny_processor, tiny.make_image())
+    if "assistant_model" in option:
+        option = {"assistant_model": tiny_model}
+    with pytest.raises(ValueError, match=next(iter(option))):
+        answerer.answer("What?", **option)
+    tiny_model.generation_config.cache_implementation = "static"
+    with pytest.raises(ValueError, match="cache_implementation"):
+        answerer.answer("What?")

@@ -176,3 +176,8 @@ def test_the_base_class_has_the_same_contract() -> None:
     with torch.no_grad():
         output = model(input_ids=make_batch()["input_ids"], return_dict=False)
     assert isinstance(output, tuple)
+
+
+def test_the_processor_names_a_forgotten_image() -> None:
+    with pytest.raises(ValueError, match="no images were passed"):
+        make_processor()(text="<image>Hi", return_tensors="pt")

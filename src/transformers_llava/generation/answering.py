@@ -9,6 +9,18 @@ from PIL import Image
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
+# What `generate` is given here, and options that start from a prompt without a cache; each with the reason.
+_GIVEN = ("inputs", "input_ids", "inputs_embeds", "attention_mask", "position_ids", "pixel_values", "image_sizes")
+_REFUSED = {
+    **dict.fromkeys(_GIVEN, "the answerer passes its own"),
+    "past_key_values": "answers continue from the cache of the images",
+    "cache_implementation": "answers continue from the cache of the images, which grows as needed",
+    "assistant_model": "the assistant would not know what is in the cache",
+    "prompt_lookup_num_tokens": "the first lookup would read the whole prompt again behind the cache",
+    "return_dict_in_generate": "answers are returned as token ids",
+}
+
+
 class PictureAnswerer:
     """
     Answers any number of questions about the same pictures.
@@ -61,6 +73,12 @@ class PictureAnswerer:
 
     def answer(self, question: str, **kwargs: Any) -> str:
         """One answer; see [`~PictureAnswerer.answer_many`]."""
+        num_answers = self._setting("num_return_sequences", kwargs) or 1
+        if num_answers > 1:
+            raise ValueError(
+                f"num_return_sequences={num_answers} gives several answers, and `answer` returns one. Use "
+                "`answer_many([question], ...)`, which returns all."
+            )
         return self.answer_many([question], **kwargs)[0]
 
     def answer_many(self, questions: Sequence[str], *, batch_size: int | None = None, **kwargs: Any) -> list[str]:
@@ -72,7 +90,12 @@ class PictureAnswerer:
             batch_size (`int`, *optional*): Questions that are answered together, all if not given. Together is faster;
                 memory grows by one copy of the prefix's keys and values for each. Decoders with a sliding window or a
                 recurrent state answer one by one, whatever is asked.
-            **kwargs: Of `generate`, such as `max_new_tokens`. Greedy unless `do_sample=True`.
+            **kwargs: Of `generate`, such as `max_new_tokens`. Greedy unless `do_sample=True`. With
+                `num_return_sequences=n` each question has n answers, one after another.
+
+        Raises:
+            ValueError: If an option cannot continue from a cache: another cache, `use_cache=False`, speculative
+                decoding.
         """
         new_tokens = self.generate_many(questions, batch_size=batch_size, **kwargs)
         answers = [self.processor.decode(ids, skip_special_tokens=True) for ids in new_tokens]
@@ -83,11 +106,30 @@ class PictureAnswerer:
         self, questions: Sequence[str], *, batch_size: int | None = None, **kwargs: Any
     ) -> list[torch.Tensor]:
         """New token ids `(num_new_tokens,)` of each answer, padded on the right within a batch."""
+        self._check(kwargs)
         answers: list[torch.Tensor] = []
         step = batch_size or max(1, len(questions)) if self._may_pad() else 1
         for start in range(0, len(questions), step):
             answers += self._generate(list(questions[start : start + step]), **kwargs)
         return answers
+
+    def _setting(self, name: str, kwargs: dict[str, Any]) -> Any:
+        """An option of `generate` as it will hold: of this call, of its `generation_config`, or of the model's."""
+        if name in kwargs:
+            return kwargs[name]
+        config = kwargs.get("generation_config") or self.model.generation_config
+        return getattr(config, name, None)
+
+    def _check(self, kwargs: dict[str, Any]) -> None:
+        refused = {name: reason for name, reason in _REFUSED.items() if name in kwargs or self._setting(name, kwargs)}
+        if self._setting("use_cache", kwargs) is False:
+            refused["use_cache"] = "without a cache nothing of the images could be used again"
+        if refused:
+            name, reason = next(iter(refused.items()))
+            raise ValueError(
+                f"{name}={self._setting(name, kwargs)!r} cannot be used here: {reason}. Leave it out, or call "
+                "`model.generate` on whole prompts."
+            )
 
     def _may_pad(self) -> bool:
         """
@@ -109,8 +151,9 @@ class PictureAnswerer:
         input_ids = torch.cat([shared, input_ids.to(shared)], dim=1)
         mask = torch.cat([torch.ones_like(shared), mask.to(shared)], dim=1)
         cache = copy.deepcopy(self._prefix)
-        if len(questions) > 1:
-            cache.batch_repeat_interleave(len(questions))
+        rows = len(questions) * max(self._setting(name, kwargs) or 1 for name in ("num_beams", "num_return_sequences"))
+        if rows > 1:
+            cache.batch_repeat_interleave(rows)
         kwargs = {"do_sample": False, **kwargs}
         ids = self.model.generate(input_ids=input_ids, attention_mask=mask, past_key_values=cache, **kwargs)
         return list(ids[:, input_ids.shape[1] :])
