@@ -60,3 +60,12 @@ MAX_REMOTE_ATTEMPTS = 3
 
 # Mixtures: how often every record of a source may be used; the rows that are drawn are a list in memory.
 MAX_SOURCE_WEIGHT = 1000
+# Publications: what `llava verify` lists, reads and says.
+MAX_PUBLICATION_ENTRIES = 200_000  # files and folders that are listed; the Hub advises below 100,000 files
+MAX_CARD_BYTES = 2**20  # a generated card has 6 kB; a person adds pages, not a megabyte
+MAX_CARD_MARKERS = 200  # each is searched for its other half, so the time grows with their number
+MAX_TEXT_BYTES = 16 * 2**20  # a recipe's file, LICENSE.md, NOTICE: compared line by line
+MAX_NAMED_FINDINGS = 50  # per check; more are counted
+MAX_MESSAGE_LENGTH = 1_000  # of one finding: it may hold texts of the publication
+MAX_SOURCE_REPEATS = 1_000  # how often a check draws one source (`weight`); published recipes repeat three times
+MIN_EXPECTED_DIGITS = 32  # of a digest or tag, 128 bits: fewer can be met by trying

@@ -1,14 +1,15 @@
-"""A built mixture to `mixture.lock.json`, and two locks to the differences between them in words.
+"""Write what a mixture was made of into `mixture.lock.json`, and tell two locks apart in words.
 
 A lock says what was really used: it holds no path and no time, so the same content gives the same lock anywhere.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.artifacts.untrusted import DocumentError, read_json
 from transformers_llava.data.measuring import LengthReport
 from transformers_llava.data.mixture import MixtureConfig
 from transformers_llava.data.reports import MixtureReport
@@ -23,7 +24,9 @@ _STATED = (
     *("licence", "licence_url", "licence_revision", "provenance", "teacher", "teacher_terms"),
     *("revision", "split", "format", "duplicate_ids"),
 )
-_COUNTED = ("num_read", "num_kept", "num_used", "num_repeated_ids", "num_images", "digest", "digest_covers")
+_TOTALS = ("num_read", "num_kept", "num_used", "num_repeated_ids", "num_images")
+_COUNTED = (*_TOTALS, "digest", "digest_covers")
+_MEASURED = ("max_length", "too_long", "num_examples", "num_tokens", "num_truncated")
 
 
 def make_lock(
@@ -74,7 +77,7 @@ def make_lock(
         sources.append(facts)
     measured = {}
     if lengths is not None:
-        facts_of_lengths = ("max_length", "too_long", "num_examples", "num_tokens", "num_truncated", "rows_digest")
+        facts_of_lengths = (*_MEASURED, "rows_digest")
         measured["lengths"] = {name: getattr(lengths, name) for name in facts_of_lengths}
         measured["lengths"]["dropped"] = dict(sorted(lengths.dropped.items()))
     return {
@@ -109,17 +112,61 @@ def read_lock(path: str | Path) -> dict[str, Any]:
     if path.is_dir():
         path = path / LOCK_NAME
     try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
+        lock = read_json(path, kind=(dict, list))
     except FileNotFoundError as error:
         raise ValueError(f"there is no lock at {str(path)!r}. Nothing can be compared with it.") from error
-    except ValueError as error:
+    except DocumentError as error:
+        raise ValueError(f"the lock cannot be read: {error} Take it from where the mixture was published.") from error
+    return check_lock(lock, f"the lock {str(path)!r}")
+
+
+def check_lock(lock: Any, what: str) -> dict[str, Any]:
+    """
+    Return `lock` if it has the form that `make_lock` gives, so that it can be compared.
+
+    Raises:
+        `ValueError`: with `what`, and the first field that is missing or of another type.
+    """
+    version = lock.get("version") if isinstance(lock, dict) else None
+    if not isinstance(lock, dict) or version != _VERSION or isinstance(version, bool):
+        raise ValueError(f"{what} has version {str(version)[:40]}; this program reads version {_VERSION}.")
+    for fault in _faults_of(lock):
         raise ValueError(
-            f"the lock {str(path)!r} is not JSON ({error}). Take it from where the mixture was published."
-        ) from error
-    if not isinstance(lock, dict) or lock.get("version") != _VERSION:
-        version = lock.get("version") if isinstance(lock, dict) else None
-        raise ValueError(f"the lock {str(path)!r} has version {version!r}; this program reads version {_VERSION}.")
+            f"{what} is no lock that can be compared: {fault}. Take it from where the mixture was published."
+        )
     return lock
+
+
+def _faults_of(lock: dict[str, Any]) -> Iterator[str]:
+    yield from _mistyped(lock, {"seed": int, "row_order": str, "num_used": int, "digest": str, "order_digest": str})
+    sources = lock.get("sources")
+    if not isinstance(sources, list) or not sources or not all(isinstance(one, dict) for one in sources):
+        yield "`sources` is no list of blocks of fields"
+        return
+    names = [source.get("name") for source in sources]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        yield "its sources do not have one name each"
+        return
+    for source in sources:
+        faults = _mistyped(source, {"digest": str, "digest_covers": str, **dict.fromkeys(_TOTALS, int)})
+        yield from (f"source {source['name']!r}: {fault}" for fault in faults)
+        for name in ("dropped", "filtered"):
+            if not _is_count_by_reason(source.get(name, {})):
+                yield f"source {source['name']!r}: `{name}` is no number by reason"
+    lengths, measured = lock.get("lengths"), {*_MEASURED, "dropped", "rows_digest"}
+    if lengths is not None and not (isinstance(lengths, dict) and measured <= lengths.keys()):
+        yield f"`lengths` does not have {', '.join(sorted(measured))}"
+
+
+def _mistyped(values: dict[str, Any], types: dict[str, type]) -> Iterator[str]:
+    for name, kind in types.items():
+        if type(values.get(name)) is not kind:
+            there = "is missing" if name not in values else f"is {str(values[name])[:40]!r}"
+            yield f"`{name}` {there}, and a {'number' if kind is int else 'text'} is expected"
+
+
+def _is_count_by_reason(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(number) is int for number in value.values())
 
 
 def compare_locks(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
@@ -180,7 +227,7 @@ def _compare_lengths(before: dict[str, Any] | None, after: dict[str, Any] | None
     """Nothing where one of the two was not measured: content and order can still be compared."""
     if before is None or after is None:
         return []
-    names = ("max_length", "too_long", "num_examples", "num_tokens", "num_truncated", "dropped")
+    names = (*_MEASURED, "dropped")
     differences = [
         f"{name} was {before[name]} and is {after[name]}, of the examples as they are trained on"
         for name in names
@@ -195,4 +242,12 @@ def _short(source: dict[str, Any]) -> str:
     return source["digest"].removeprefix("sha256:")[:12]
 
 
-__all__ = ["LOCK_NAME", "compare_locks", "count_tokens_of_sources", "make_lock", "read_lock", "write_lock"]
+__all__ = [
+    "LOCK_NAME",
+    "check_lock",
+    "compare_locks",
+    "count_tokens_of_sources",
+    "make_lock",
+    "read_lock",
+    "write_lock",
+]

@@ -63,7 +63,12 @@ class MixtureConfig:
 
 
 def build_mixture(
-    config: MixtureConfig, *, strict: bool = False, num_proc: int | None = None, cache_dir: str | Path | None = None
+    config: MixtureConfig,
+    *,
+    strict: bool = False,
+    num_proc: int | None = None,
+    cache_dir: str | Path | None = None,
+    recheck_images: bool = False,
 ) -> tuple[Dataset, MixtureReport]:
     """
     Read, check and concatenate the sources. The result depends on the files, the configuration and the seeds alone.
@@ -77,6 +82,8 @@ def build_mixture(
             Workers that look at the pictures.
         cache_dir (`str`, *optional*):
             Where parsed files are kept; see `default_cache_dir`.
+        recheck_images (`bool`, *optional*, defaults to `False`):
+            Look at every picture again instead of taking what was found before; see `verify_images`.
 
     Raises:
         `RecordError`: under `strict`.
@@ -88,7 +95,12 @@ def build_mixture(
         seeded = source if source.seed is not None else replace(source, seed=config.seed)
         loaded.append(
             load_source_with_digests(
-                seeded, strict=strict, num_proc=num_proc, cache_dir=cache_dir, row_order=config.row_order
+                seeded,
+                strict=strict,
+                num_proc=num_proc,
+                cache_dir=cache_dir,
+                row_order=config.row_order,
+                recheck_images=recheck_images,
             )
         )
     report = MixtureReport([source.report for source in loaded], config.seed)

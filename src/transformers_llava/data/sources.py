@@ -229,6 +229,7 @@ def load_source_with_digests(
     num_proc: int | None = None,
     cache_dir: str | Path | None = None,
     row_order: RowOrder = "file",
+    recheck_images: bool = False,
 ) -> LoadedSource:
     """`load_source`, and the content digest of each row. With `row_order="content"` the rows are sorted by it."""
     request = ParseRequest(
@@ -243,7 +244,9 @@ def load_source_with_digests(
         allow_remote=config.remote_images == "fetch",
         collapse_markers=config.collapse_markers,
     )
-    parsed, verdicts = _look(request, config.verify_images, strict=strict, num_proc=num_proc, cache_dir=cache_dir)
+    parsed, verdicts = _look(
+        request, config.verify_images, strict=strict, num_proc=num_proc, cache_dir=cache_dir, recheck=recheck_images
+    )
     report = parsed.report
     report.licence, report.licence_url, report.provenance = config.licence, config.licence_url, config.provenance
     if config.parts:
@@ -279,6 +282,7 @@ def _look(
     strict: bool,
     num_proc: int | None,
     cache_dir: str | Path | None,
+    recheck: bool,
 ) -> tuple[ParsedSource, list[ImageVerdict]]:
     """
     Parse a source and look at its pictures; of several processes that share a cache, one does, and the others wait.
@@ -291,7 +295,7 @@ def _look(
 
     def look() -> tuple[ParsedSource, list[ImageVerdict]]:
         parsed = parse_source(request, strict=strict, cache_dir=root, key=key)
-        return parsed, verify_images(parsed, level=level, num_proc=num_proc)
+        return parsed, verify_images(parsed, level=level, num_proc=num_proc, recheck=recheck)
 
     with only_one(root / "locks" / f"{key}.{level}"):
         if not os.path.isfile(root / key / f"verdicts.{level}.parquet"):  # also one that cannot be read

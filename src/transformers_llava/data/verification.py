@@ -1,4 +1,4 @@
-"""Image references to verdicts: each picture is looked at once, before training and not in the middle of it."""
+"""Look at each image of a source once, before training and not in the middle of it."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -42,13 +42,18 @@ def check_level(level: str) -> None:
 
 
 def verify_images(
-    parsed: ParsedSource, *, level: VerificationLevel = "decode", num_proc: int | None = None
+    parsed: ParsedSource,
+    *,
+    level: VerificationLevel = "decode",
+    num_proc: int | None = None,
+    recheck: bool = False,
 ) -> list[ImageVerdict]:
     """
     Look at each distinct picture of a source once.
 
-    A good verdict is kept beside the parsed source and taken again for as long as size and time of the file stay as
-    they were.
+    A good verdict is kept beside the parsed source and taken again for as long as the file stays as it was: its size,
+    both times (`rsync -a` and `cp -p` set the time of the content, but not that of the change) and its place on the
+    disk.
 
     Args:
         parsed (`ParsedSource`):
@@ -58,6 +63,8 @@ def verify_images(
             the file is there.
         num_proc (`int`, *optional*):
             Threads (Pillow decodes outside the interpreter lock); one per core by default.
+        recheck (`bool`, *optional*, defaults to `False`):
+            Look at every picture again, whatever was found before: for a check that is to prove something.
 
     Returns:
         `list[ImageVerdict]`: in the order of the pictures, whatever the number of workers.
@@ -65,7 +72,7 @@ def verify_images(
     check_level(level)
     file = parsed.folder / f"verdicts.{level}.parquet"
     states = [_state(path) for path in parsed.image_paths]
-    known = _read_verdicts(file)
+    known = {} if recheck else _read_verdicts(file)
     verdicts: list[ImageVerdict | None] = [known.get((n, states[n])) for n in range(len(states))]
     missing = [number for number, verdict in enumerate(verdicts) if verdict is None]
 
@@ -96,14 +103,14 @@ def _each(
 
 
 def _state(path: str | None) -> str:
-    """Size and modification time of the file that holds a picture; bytes in a record are covered by its digest."""
+    """What tells whether the file that holds a picture was written; bytes in a record are covered by its digest."""
     if path is None:
         return "embedded"
     try:
         status = os.stat(remote_file(path) if is_remote(path) else archive_of(path))
     except OSError:
         return "missing"
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def _read_verdicts(file: Path) -> dict[tuple[int, str], ImageVerdict]:

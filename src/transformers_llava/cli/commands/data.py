@@ -85,7 +85,7 @@ def _verify(args: argparse.Namespace) -> int:
             recorded = read_lock(args.lock)
         except ValueError as error:
             raise CommandError(str(error)) from error
-    lock, report = _read(args, config)
+    lock, report = _read(args, config, recheck_images=True)
     differences = []
     for source, counted in zip(config.sources, report.sources, strict=True):
         if source.parts:
@@ -155,7 +155,7 @@ def _config(args: argparse.Namespace) -> Any:
         raise CommandError(str(error)) from error
 
 
-def _read(args: argparse.Namespace, config: Any) -> tuple[dict[str, Any], Any]:
+def _read(args: argparse.Namespace, config: Any, *, recheck_images: bool = False) -> tuple[dict[str, Any], Any]:
     """The lock and the report of what is on disk now."""
     from transformers_llava.data.lock import count_tokens_of_sources, make_lock
     from transformers_llava.data.measuring import measure_examples
@@ -167,7 +167,7 @@ def _read(args: argparse.Namespace, config: Any) -> tuple[dict[str, Any], Any]:
             "tokenizer. Name the checkpoint with --model."
         )
     try:
-        dataset, report = build_mixture(config, num_proc=args.num_proc)
+        dataset, report = build_mixture(config, num_proc=args.num_proc, recheck_images=recheck_images)
         if args.model is None:
             return make_lock(config, report), report
         measured = measure_examples(
