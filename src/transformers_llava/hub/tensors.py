@@ -1,13 +1,15 @@
-"""Weight files to one digest per tensor, whatever their sharding, and two folders of weights to their distance."""
+"""Measure how far the weights of two folders are apart."""
 
-import hashlib
-from collections.abc import Iterator
+import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
+
+from transformers_llava.conversion.tensor_digests import combined_tensor_digest, tensor_digest, tensor_digests
 
 
 @dataclass(frozen=True)
@@ -19,27 +21,40 @@ class WeightDistance:
         only_first, only_second (`list[str]`): Names that one of the two has alone.
         different (`list[str]`): Tensors with another shape, type or bits.
         relative (`float`): ||a - b|| / ||a|| over all tensors that both have with the same shape, in float64.
+        num_compared (`int`): Tensors that both have.
+        other_form (`list[str]`): Of `different` those with another shape or type, whose distance says nothing.
+        not_finite (`list[str]`): Tensors in which one of the two has NaN or infinity.
     """
 
     only_first: list[str]
     only_second: list[str]
     different: list[str]
     relative: float
+    num_compared: int = 0
+    other_form: list[str] = field(default_factory=list)
+    not_finite: list[str] = field(default_factory=list)
 
     @property
     def identical(self) -> bool:
-        """Same names, same types, same bits."""
-        return not (self.only_first or self.only_second or self.different)
+        """Same names, same types, same bits; of at least one tensor, and of numbers alone."""
+        return self.num_compared > 0 and not (self.only_first or self.only_second or self.different or self.not_finite)
 
+    def is_within(self, tolerance: float) -> bool:
+        """Same names, types and shapes, numbers alone, and a distance of at most `tolerance`."""
+        whole = not (self.only_first or self.only_second or self.other_form or self.not_finite)
+        return self.num_compared > 0 and whole and math.isfinite(self.relative) and self.relative <= tolerance
 
-def tensor_digests(folder: str | Path) -> dict[str, str]:
-    """SHA-256 of type, shape and bytes of every tensor in the safetensors files of a folder, by name."""
-    return {name: _digest(tensor) for name, tensor in _tensors(Path(folder))}
-
-
-def combined_tensor_digest(digests: dict[str, str]) -> str:
-    """One digest for all of them, whatever files they lie in."""
-    return hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
+    @property
+    def faults(self) -> list[str]:
+        """What no tolerance allows, in words."""
+        named = {
+            "only the published weights have": self.only_first,
+            "only the retrained weights have": self.only_second,
+            "of another shape or type": self.other_form,
+            "with NaN or infinity": self.not_finite,
+        }
+        faults = [f"{what}: {len(names)}, such as {names[0]}" for what, names in named.items() if names]
+        return [*faults, *([] if self.num_compared else ["no tensor is in both"])]
 
 
 def weight_distance(first: str | Path, second: str | Path) -> WeightDistance:
@@ -47,36 +62,43 @@ def weight_distance(first: str | Path, second: str | Path) -> WeightDistance:
     with ExitStack() as stack:
         ours, theirs = (_open(Path(folder), stack) for folder in (first, second))
         both = sorted(ours.keys() & theirs.keys())
-        different, squares, difference = [], 0.0, 0.0
+        different, other_form, not_finite, squares, difference = [], [], [], 0.0, 0.0
         for name in both:
             a, b = ours[name].get_tensor(name), theirs[name].get_tensor(name)
-            if a.dtype != b.dtype or a.shape != b.shape or _digest(a) != _digest(b):
+            same_form = a.dtype == b.dtype and a.shape == b.shape
+            if not same_form:
+                other_form.append(name)
+            if not same_form or tensor_digest(a) != tensor_digest(b):
                 different.append(name)
-            if a.shape == b.shape:
+            if not (_is_finite(a) and _is_finite(b)):
+                not_finite.append(name)
+            elif a.shape == b.shape:
                 squares += float(a.double().pow(2).sum())
                 difference += float((a.double() - b.double()).pow(2).sum())
-        relative = (difference / squares) ** 0.5 if squares else 0.0
         return WeightDistance(
-            sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys()), different, relative
+            sorted(ours.keys() - theirs.keys()),
+            sorted(theirs.keys() - ours.keys()),
+            different,
+            _relative(difference, squares),
+            len(both),
+            other_form,
+            not_finite,
         )
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - a safetensors file is no dictionary
-                yield name, file.get_tensor(name)
+def _relative(difference: float, squares: float) -> float:
+    if difference == 0.0:
+        return 0.0
+    return (difference / squares) ** 0.5 if squares else math.inf
 
 
-def _open(folder: Path, stack: ExitStack) -> dict:
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor.double()).all())
+
+
+def _open(folder: Path, stack: ExitStack) -> dict[str, Any]:
     files = [stack.enter_context(safe_open(path, "pt")) for path in sorted(folder.glob("*.safetensors"))]
     return {name: file for file in files for name in file.keys()}  # noqa: SIM118
-
-
-def _digest(tensor: torch.Tensor) -> str:
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-    digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 __all__ = ["WeightDistance", "combined_tensor_digest", "tensor_digests", "weight_distance"]

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import math
 import os
 import platform
 import re
@@ -14,6 +16,10 @@ from typing import Any
 
 import torch
 
+from transformers_llava.conversion.tensor_digests import RepeatedTensorError, tensor_digests
+
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "run.json"
 SCHEMA_VERSION = 1
@@ -55,6 +61,7 @@ class RunRecord:
     loss_history: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, str] = field(default_factory=dict)  # file -> sha256
     weights_sha256: str | None = None
+    tensors: dict[str, str] = field(default_factory=dict)  # name -> sha256; the same in another layout or sharding
     command: str | None = None  # the line that a person typed
     base_models: list[dict[str, Any]] = field(default_factory=list)  # see `training.origins`
     mixture: dict[str, Any] | None = None  # what `train_data` named, as a mixture file has it
@@ -65,7 +72,7 @@ class RunRecord:
 
     def write(self, folder: str | os.PathLike) -> Path:
         """
-        Writes `run.json` into a folder, with the digests of the weight files that lie there.
+        Writes `run.json` into a folder, with the digests of the weight files that lie there and of their tensors.
 
         Returns:
             `Path`: The file.
@@ -73,12 +80,46 @@ class RunRecord:
         folder = Path(folder)
         self.weights = weight_digests(folder)
         self.weights_sha256 = combined_digest(self.weights)
+        self.tensors = _tensor_digests(folder)
         values = without_places({"schema_version": SCHEMA_VERSION, **asdict(self)})
+        values = numbers_of_json(values)
         path = folder / FILE_NAME
         unfinished = path.with_suffix(".json.part")
-        unfinished.write_text(json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        text = json.dumps(values, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"
+        unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)  # a reader sees the old record or the new one, never half of one
         return path
+
+
+def _tensor_digests(folder: Path) -> dict[str, str]:
+    """Of every tensor; without one where the folder is not of one checkpoint: a run must not end for its record."""
+    try:
+        return tensor_digests(folder)
+    except RepeatedTensorError as error:
+        logger.warning("run.json has no digests of tensors, so `llava verify` compares files alone: %s", error)
+        return {}
+
+
+def numbers_of_json(value: Any) -> Any:
+    """
+    JSON has no word for NaN and infinity: `null` stands in their place, and `not_finite` beside it says which it was.
+
+    ```python
+    >>> numbers_of_json({"step": 3, "loss": math.nan})
+    {'step': 3, 'loss': None, 'not_finite': {'loss': 'nan'}}
+    ```
+    """
+    if isinstance(value, dict):
+        named = {key: str(one) for key, one in value.items() if _is_no_number(one)}
+        plain = {key: numbers_of_json(one) for key, one in value.items()}
+        return {**plain, "not_finite": named} if named else plain
+    if isinstance(value, list | tuple):
+        return [numbers_of_json(one) for one in value]
+    return None if _is_no_number(value) else value
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def read_run_record(folder: str | os.PathLike) -> dict[str, Any]:
@@ -175,6 +216,7 @@ __all__ = [
     "combined_digest",
     "hardware",
     "installed_packages",
+    "numbers_of_json",
     "package_versions",
     "peak_memory_gb",
     "read_run_record",
