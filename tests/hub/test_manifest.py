@@ -28,22 +28,61 @@ def test_it_lists_everything_but_the_card_and_itself(folder: Path) -> None:
     assert set(written.files) == {"model.safetensors", "config.json", "recipe/1_align.yaml"}
     assert set(written.tensors) == {"a", "b"}
     assert read_manifest(folder) == written
-    assert written.tag == "v-" + written.digest[:12]
+    assert written.tag == "v-" + written.digest[:32]  # 128 bits: no other manifest can be found for it
     (folder / "README.md").write_text("edited again")
     assert write_manifest(folder, layout="open_llava", repo_id="me/it").digest == written.digest
 
 
-@pytest.mark.parametrize("change", ["size", "sha256"])
-def test_a_changed_entry_breaks_its_digest(folder: Path, change: str) -> None:
+@pytest.mark.parametrize(("change", "value"), [("size", 3), ("sha256", "0" * 64)])
+def test_a_changed_entry_breaks_its_digest(folder: Path, change: str, value: object) -> None:
     write_manifest(folder, layout="open_llava", repo_id="me/it")
     values = json.loads((folder / "manifest.json").read_text())
-    values["files"]["config.json"][change] = 3
+    values["files"]["config.json"][change] = value
     (folder / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(ManifestError, match="contradicts itself"):
         read_manifest(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 1, "files": 3}'])
+def test_only_folders_of_git_and_the_client_at_the_top_are_left_out(folder: Path) -> None:
+    for name in (".cache/huggingface/a", ".git/HEAD", ".cache/other", "recipe/.cache/huggingface/b"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    written = write_manifest(folder, layout="open_llava", repo_id="me/it")
+    assert {name for name in written.files if name[0] == "." or "/." in name} == {
+        ".cache/other",
+        "recipe/.cache/huggingface/b",
+    }
+
+
+GOOD = {
+    "schema_version": 1,
+    "layout": "builtin",
+    "repo_id": "me/it",
+    "files": {"a": {"size": 1, "sha256": "0" * 64}},
+    "tensors": {},
+    "incomplete": [],
+    "digest": "",
+    "tensors_digest": "",
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", "null", "\x00", "[" * 100_000, '{"a":' * 100_000, '{"schema_version": 1, "files": 3}'),
+        json.dumps({**GOOD, "tensors": []}),
+        json.dumps({**GOOD, "files": []}),
+        json.dumps({**GOOD, "files": {}}),
+        json.dumps({**GOOD, "files": {"a": None}}),
+        json.dumps({**GOOD, "files": {"a": {"size": True, "sha256": "0" * 64}}}),
+        json.dumps({**GOOD, "files": {"a": {"size": 1, "sha256": "0" * 64, "more": 1}}}),
+        json.dumps({**GOOD, "files": {"\ud800": {"size": 1, "sha256": "0" * 64}}, "tensors": {"\ud800": "0" * 64}}),
+        json.dumps({**GOOD, "layout": "../x"}),
+        json.dumps({**GOOD, "incomplete": "x"}),
+        json.dumps({**GOOD, "digest": 5}),
+        json.dumps({**GOOD, "repo_id": None}),
+    ],
+)
 def test_what_is_no_manifest_is_said_so(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(ManifestError, match="not readable"):

@@ -10,7 +10,8 @@ from tests.hub.loopback import LoopbackHub
 
 from transformers_llava.hub.planning import plan_publication
 from transformers_llava.hub.publishing import PublishingError, publish
-from transformers_llava.hub.remote import read_remote, tag_of
+from transformers_llava.hub.expectations import check_expected
+from transformers_llava.hub.remote import expected_of, read_remote
 from transformers_llava.hub.staging import Publication, stage_publication
 
 from .two_stages import shared_two_stages
@@ -87,7 +88,8 @@ def test_a_stranger_loads_verifies_and_asks_what_was_published(
     out, _ = verified.communicate(timeout=180)
     assert verified.returncode == 0, out
     assert all(f"L{level} OK" in out for level in (0, 1, 2)), out
-    assert f"ok       expected digest: {tag}" in out
+    assert f"ok       tags of the repository: {tag}; whoever may write" in out
+    assert "skipped  expected digest: none was given" in out
     assert HfApi(endpoint=loopback_hub.endpoint, token=loopback_hub.token).repo_info(repo_id).sha == head
 
     theirs = loopback_hub.run(ANSWER, repo_id, tag, "theirs", caches=tmp_path / "stranger")
@@ -119,12 +121,18 @@ def test_an_edited_card_has_no_tag_and_a_manifest_written_anew_has_not_either(ap
     api.upload_file(repo_id="loopback/tiny", path_in_repo="notes.md", path_or_fileobj=b"x")
     state = read_remote(api, "loopback/tiny")
     assert state.head not in state.tags.values()
-    assert tag_of(state, copy.folder) == tag
-    assert tag_of(read_remote(api, "loopback/tiny", tag), copy.folder) == tag
+    assert expected_of(state, None).tags_elsewhere == (tag,)
+    tagged = expected_of(read_remote(api, "loopback/tiny", tag), tag)
+    assert (tagged.digests, tagged.tags_here) == ((tag,), (tag,))
+    digest = copy.manifest.digest
+    assert [one.status for one in check_expected(digest, tagged)] == ["ok", "ok"]
     (copy.folder / "mixture.md").write_text("other")
-    assert _with_manifest(copy).manifest.tag != tag == tag_of(state, copy.folder)
+    anew = _with_manifest(copy).manifest
+    assert anew.tag != tag
+    assert [one.status for one in check_expected(anew.digest, expected_of(state, None))] == ["skipped", "failed"]
     api.delete_tag("loopback/tiny", tag=tag)
-    assert tag_of(read_remote(api, "loopback/tiny"), copy.folder) is None
+    untagged = expected_of(read_remote(api, "loopback/tiny"), None)
+    assert [one.status for one in check_expected(digest, untagged)] == ["skipped"]
 
 
 def test_the_words_of_a_person_survive_the_next_publication(

@@ -108,12 +108,12 @@ def add_code(folder: Path) -> None:
 TAMPERING: list[tuple[Callable[[Path], None], str, str]] = [
     (flip_a_byte_of_a_weight, "L1 tensors", "1 are not the recorded ones, such as "),
     (add_a_tensor, "L1 tensors", "extra"),
-    (change_a_record, "L2 data of 1_align", "source 'toys': its messages and image bytes are not what they were"),
+    (change_a_record, "L1 recipe/data/toys/train.json", "it has "),
     (change_a_setting, "L1 recipe/2_instruct.yaml", "learning_rate: run.json says 0.001, the file says 0.002"),
     (change_a_seed, "L1 recipe/1_align.yaml", "seed: run.json says 42, the file says 43"),
     (change_a_licence, "L1 LICENSE.md", "CC0-1.0"),
     (change_the_card, "L1 README.md", "generated parts"),
-    (swap_a_base_model, "L2 vision_tower of 1_align", "these are not the weights of vision_tower"),
+    (swap_a_base_model, "L1 recipe/bases/vision_tower/model.safetensors", "it has "),
     (drop_a_file, "L1 NOTICE", "it is not there"),
     (add_code, "L1 modeling.py", "the manifest does not list it"),
 ]
@@ -137,15 +137,100 @@ def test_a_base_revision_that_was_swapped_no_longer_follows_from_the_recipe(copy
     assert "language_model_revision: run.json says '0000" in found["L1 recipe/1_align.yaml"]
 
 
-@pytest.mark.parametrize("tamper", [flip_a_byte_of_a_weight, add_code])
-def test_a_manifest_written_anew_is_caught_by_the_digest_from_elsewhere(copy: Path, tamper: Callable) -> None:
-    before = read_manifest(copy)
+def write_manifest_anew(folder: Path) -> str:
+    """The manifest over whatever lies there now; returns the tag of the one before."""
+    before = read_manifest(folder)
+    write_manifest(folder, layout=before.layout, repo_id=before.repo_id, incomplete=before.incomplete)
+    return before.tag
+
+
+def exchange_a_whole_tensor(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    name = next(name for name in state if "multi_modal_projector" in name)
+    save_file({**state, name: state[name] + 1}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_a_filled_up_row(folder: Path) -> None:
+    """One that the built-in layout has beyond the run's."""
+    state = load_file(folder / "model.safetensors")
+    state["language_model.lm_head.weight"][-1] += 1
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_a_layer_that_is_not_read(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    state["vision_tower.vision_model.encoder.layers.2.mlp.fc1.weight"][0] += 1
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+CONSISTENT = [
+    (flip_a_byte_of_a_weight, "L1 weights of run.json", "1 tensors are not what the run has saved"),
+    (exchange_a_whole_tensor, "L1 weights of run.json", "model.multi_modal_projector."),
+    (change_a_filled_up_row, "L1 weights of run.json", "lm_head.weight"),
+    (change_a_layer_that_is_not_read, "L1 weights of run.json", "layers.2.mlp.fc1.weight"),
+    (add_a_tensor, "L1 weights of run.json", "extra"),
+    (change_a_record, "L2 data of 1_align", "source 'toys': its messages and image bytes are not what they were"),
+    (swap_a_base_model, "L2 vision_tower of 1_align", "these are not the weights of vision_tower"),
+]
+
+
+@pytest.mark.parametrize(("tamper", "where", "message"), CONSISTENT, ids=[case[0].__name__ for case in CONSISTENT])
+def test_a_manifest_written_anew_does_not_hide_what_the_run_contradicts(
+    copy: Path, tamper: Callable, where: str, message: str
+) -> None:
     tamper(copy)
-    write_manifest(copy, layout=before.layout, repo_id=before.repo_id, incomplete=before.incomplete)
-    assert verify(copy).passed  # consistent in itself: all that a folder alone can show
-    report = verify(copy, expected=before.tag)
+    tag = write_manifest_anew(copy)
+    report = verify(copy)
+    assert not report.passed
+    assert message in failures(report)[where], failures(report)
+    assert "L0 expected digest" in failures(verify(copy, expected=tag))
+
+
+def test_what_only_the_manifest_covers_is_said_and_caught_by_the_digest_from_elsewhere(copy: Path) -> None:
+    add_code(copy)
+    tag = write_manifest_anew(copy)
+    report = verify(copy)
+    assert report.passed  # consistent in itself: all that a folder alone can show
+    said = [check for check in report.checks if check.name == "files that follow from nothing"]
+    assert [check.status for check in said] == ["skipped"]
+    assert "modeling.py" in said[0].message
+    report = verify(copy, expected=tag)
     assert list(failures(report)) == ["L0 expected digest"]
-    assert before.tag in failures(report)["L0 expected digest"]
+    assert tag in failures(report)["L0 expected digest"]
+
+
+def test_an_older_record_without_digests_of_tensors_is_skipped_with_its_reason(copy: Path) -> None:
+    run = json.loads((copy / "run.json").read_text())
+    del run["tensors"]
+    (copy / "run.json").write_text(json.dumps(run))
+    write_manifest_anew(copy)
+    report = verify(copy)
+    assert report.passed, report
+    said = {check.name: check for check in report.checks}["weights of run.json"]
+    assert said.status == "skipped"
+    assert "written by an older version" in said.message
+
+
+def test_the_files_of_an_open_llava_publication_are_those_that_the_run_saved(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    checkpoint, folder = shared_two_stages(tmp_path_factory.getbasetemp()), tmp_path / "open"
+    stage_publication(checkpoint, "me/tiny", folder, layout="open_llava", allow_incomplete=True)
+    assert verify(folder).passed
+    for is_old in (False, True):
+        run = json.loads((folder / "run.json").read_text())
+        if is_old:
+            run["tensors"] = {}
+            (folder / "run.json").write_text(json.dumps(run))
+            write_manifest_anew(folder)
+            shutil.copyfile(checkpoint / "model.safetensors", folder / "model.safetensors")
+            write_manifest_anew(folder)
+            assert verify(folder).passed
+        flip_a_byte_of_a_weight(folder)
+        write_manifest_anew(folder)
+        found = failures(verify(folder))
+        assert set(found) == {"L1 weights of run.json"}
+        assert ("model.safetensors was saved with sha256" if is_old else "1 tensors are not") in str(found)
 
 
 def test_a_card_may_be_edited_outside_its_generated_parts(copy: Path) -> None:
@@ -154,12 +239,23 @@ def test_a_card_may_be_edited_outside_its_generated_parts(copy: Path) -> None:
     assert verify(copy).passed
 
 
-def test_data_that_lie_elsewhere_are_found_with_data_root(copy: Path, tmp_path: Path) -> None:
-    shutil.move(copy / "recipe/data", tmp_path / "elsewhere")
-    report = verify(copy)
-    skipped = [check for check in report.checks if check.name == "data of 1_align"]
-    assert [check.status for check in skipped] == ["skipped"]
-    assert "train.json; name it with --data_root" in skipped[0].message
+def test_data_that_lie_elsewhere_are_found_with_data_root(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    checkpoint, folder = shared_two_stages(tmp_path_factory.getbasetemp()), tmp_path / "thin"
+    stage_publication(checkpoint, "me/tiny", folder, allow_incomplete=True)
+    report = verify(folder)
+    assert report.passed
+    said = {check.name: (check.status, check.message) for check in report.checks if check.level == "L2"}
+    assert said["data of 1_align"][0] == "skipped"
+    assert "train.json; name it with --data_root" in said["data of 1_align"][1]
+    assert said["language_model of 1_align"][0] == "skipped"
+    shutil.copytree(checkpoint.parent / "data", tmp_path / "mine/toys")
+    roles = {role: str(checkpoint.parent / "parts" / role) for role in ("language_model", "vision_tower")}
+    report = verify(folder, data_root=tmp_path / "mine", bases=roles)
+    assert {check.status for check in report.checks if check.level == "L2"} == {"ok"}, report
+    (tmp_path / "mine/toys/images/1.png").write_bytes((tmp_path / "mine/toys/images/2.png").read_bytes())
+    assert "not what they were" in failures(verify(folder, data_root=tmp_path / "mine"))["L2 data of 1_align"]
 
 
 def test_retrained_weights_are_compared_across_layouts(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -1,15 +1,22 @@
-"""A Hub repository to what lies there now, and its difference to a folder that is ready to go."""
+"""Read what a Hub repository holds now, to compare it with a folder that is ready, or to verify it."""
 
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.hf_api import RepoFile
 
-from transformers_llava.hub.manifest import MANIFEST_NAME, TAG_PREFIX, ManifestError, read_manifest
+from transformers_llava.hub.expectations import Expected, is_tag
+from transformers_llava.hub.manifest import MANIFEST_NAME, ManifestError, read_manifest
+from transformers_llava.hub.remote_errors import RemoteError, remote_errors
 
 
 @dataclass(frozen=True)
@@ -49,59 +56,100 @@ class RemoteState:
 
 
 def read_remote(api: HfApi, repo_id: str, revision: str | None = None) -> RemoteState:
-    """What the repository holds at `main` or another revision."""
-    try:
-        head = api.repo_info(repo_id, revision=revision).sha
-    except RepositoryNotFoundError:
-        return RemoteState(repo_id)
-    files = {}
-    for entry in api.list_repo_tree(repo_id, recursive=True, revision=head):
-        if isinstance(entry, RepoFile):
-            lfs: Any = entry.lfs
-            files[entry.path] = RemoteFile(entry.size, entry.blob_id, None if lfs is None else lfs.sha256)
-    tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(repo_id).tags}
-    return RemoteState(repo_id, head, files, tags)
+    """
+    What the repository holds at `main` or another revision; without a commit where there is no such repository.
+
+    Raises:
+        `RemoteError`: it cannot be read; why, and what helps.
+    """
+    with remote_errors(repo_id, revision):
+        try:
+            head = api.repo_info(repo_id, revision=revision).sha
+        except GatedRepoError:  # it is there, which `RepositoryNotFoundError`, its parent, would deny
+            raise
+        except RepositoryNotFoundError:
+            return RemoteState(repo_id)
+        files = {}
+        for entry in api.list_repo_tree(repo_id, recursive=True, revision=head):
+            if isinstance(entry, RepoFile):
+                lfs: Any = entry.lfs
+                files[entry.path] = RemoteFile(entry.size, entry.blob_id, None if lfs is None else lfs.sha256)
+        tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(repo_id).tags}
+        return RemoteState(repo_id, head, files, tags)
 
 
 def read_remote_text(api: HfApi, state: RemoteState, path: str) -> str | None:
-    """A small file of the repository; `None` where there is none."""
+    """
+    A small file of the repository; `None` where there is none.
+
+    Raises:
+        `RemoteError`: it cannot be read, or is no text.
+    """
     if path not in state.files or state.head is None:
         return None
+    with remote_errors(state.repo_id):
+        try:
+            file = hf_hub_download(state.repo_id, path, revision=state.head, token=api.token)
+        except (EntryNotFoundError, RevisionNotFoundError):
+            return None
     try:
-        file = hf_hub_download(state.repo_id, path, revision=state.head, token=api.token)
-    except (EntryNotFoundError, RevisionNotFoundError):
-        return None
-    return Path(file).read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RemoteError(
+            f"{path} of {state.repo_id!r} is no UTF-8 text ({error.reason} at byte {error.start}), so what a person "
+            "wrote in it cannot be kept. Correct it on the Hub."
+        ) from error
 
 
 def published_before(api: HfApi, state: RemoteState) -> set[str]:
     """The files that an earlier publication has put there, by its manifest; of a foreign repository none."""
     if MANIFEST_NAME not in state.files or state.head is None:
         return set()
-    try:
-        path = Path(hf_hub_download(state.repo_id, MANIFEST_NAME, revision=state.head, token=api.token))
-        return set(read_manifest(path.parent).files)
-    except (ManifestError, EntryNotFoundError):
-        return set()
+    with remote_errors(state.repo_id):
+        try:
+            path = Path(hf_hub_download(state.repo_id, MANIFEST_NAME, revision=state.head, token=api.token))
+            return set(read_manifest(path.parent).files)
+        except (ManifestError, EntryNotFoundError):
+            return set()
 
 
-def tag_of(state: RemoteState, folder: Path) -> str | None:
+def expected_of(state: RemoteState, revision: str | None) -> Expected:
     """
-    The tag by which what was fetched from `state.head` has to be judged.
+    What the manifest at `state.head` has to be.
 
-    Of a tagged commit its own. Of a later one the tag of the same manifest, for people edit cards after a publication.
-    Where there are tags and none fits, one of them: the manifest was written anew, and will be told so. `None` for a
-    repository without a tag of ours.
+    A revision that looks like `v-<digest>` is what the user expects, whatever the repository holds beside it. The tags
+    of the repository are what it says of itself.
     """
-    ours = [tag for tag in state.tags if tag.startswith(TAG_PREFIX)]
-    there = [tag for tag in ours if state.tags[tag] == state.head]
-    try:
-        named = read_manifest(folder).tag
-    except ManifestError:
-        named = None
-    if named in ours and named not in there:
-        there.insert(0, named)
-    return next(iter(there or ours), None)
+    ours = sorted(tag for tag in state.tags if is_tag(tag))
+    here = tuple(tag for tag in ours if state.tags[tag] == state.head)
+    elsewhere = tuple(tag for tag in ours if tag not in here)
+    return Expected((revision,) if revision is not None and is_tag(revision) else (), here, elsewhere)
 
 
-__all__ = ["RemoteFile", "RemoteState", "published_before", "read_remote", "read_remote_text", "tag_of"]
+def fetch_publication(api: HfApi, repo_id: str, revision: str | None = None) -> tuple[Path, Expected]:
+    """
+    A repository's files at one commit, in the Hub's cache, and what their manifest has to be.
+
+    Raises:
+        `RemoteError`: it cannot be fetched; why, and what helps.
+    """
+    with remote_errors(repo_id, revision):
+        state = read_remote(api, repo_id, revision)
+        if state.head is None:
+            raise RemoteError(
+                f"{repo_id!r} is neither a folder here nor a repository of the Hub that can be read. Check the name; "
+                "a private repository needs `hf auth login` with an account that may read it."
+            )
+        folder = Path(snapshot_download(repo_id, revision=state.head, token=api.token))
+        return folder, expected_of(state, revision)
+
+
+__all__ = [
+    "RemoteFile",
+    "RemoteState",
+    "expected_of",
+    "fetch_publication",
+    "published_before",
+    "read_remote",
+    "read_remote_text",
+]

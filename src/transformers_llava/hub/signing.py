@@ -1,7 +1,9 @@
-"""A publication to a signature of it, with OpenSSF's `model-signing`; an option, for those who have a key."""
+"""Sign a publication, and check a signature, with OpenSSF's `model-signing`; an option, for those who have a key."""
 
 from pathlib import Path
 from typing import Any
+
+from transformers_llava.hub.manifest import MANIFEST_NAME, NOT_LISTED, NOT_LISTED_FOLDERS
 
 
 SIGNATURE_NAME = "model.sig"
@@ -23,7 +25,7 @@ def sign(folder: Path, private_key: Path) -> Path:
     path = folder / SIGNATURE_NAME
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
-        config.set_hashing_config(_what_is_signed(folder)).sign(folder, path)
+        config.set_hashing_config(_what_is_signed()).sign(folder, path)
     except Exception as error:  # of several libraries below
         raise SigningError(
             f"{private_key.name!r} did not sign: {error}. Use an EC key (P-256) in PEM form."
@@ -41,14 +43,21 @@ def check(folder: Path, public_key: Path) -> None:
     verifying = _module("verifying")
     try:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-        config.set_hashing_config(_what_is_signed(folder)).verify(folder, folder / SIGNATURE_NAME)
+        config.set_hashing_config(_what_is_signed()).verify(folder, folder / SIGNATURE_NAME)
     except Exception as error:
         raise SigningError(f"the signature does not hold for {public_key.name}: {error}") from error
 
 
-def _what_is_signed(folder: Path) -> Any:
-    ignored = [folder / name for name in (SIGNATURE_NAME, "README.md", ".gitattributes", ".cache")]
-    return _module("hashing").Config().set_ignored_paths(paths=ignored, ignore_git_paths=True)
+def _what_is_signed() -> Any:
+    """
+    Everything that the manifest lists, and the manifest.
+
+    The names are relative: the library puts them behind the folder's. In the Hub's cache every file is a link, so
+    links are followed; `verify` has refused those that lead out of the publication before.
+    """
+    ignored = [*sorted(NOT_LISTED - {MANIFEST_NAME}), *NOT_LISTED_FOLDERS]
+    config = _module("hashing").Config().set_ignored_paths(paths=ignored, ignore_git_paths=False)
+    return config.set_allow_symlinks(True)
 
 
 def _module(name: str) -> Any:

@@ -1,21 +1,23 @@
-"""A publication to what can be proven about it, level by level, each finding by name."""
+"""Verify a publication level by level: what can be computed again from its files, each finding by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from transformers_llava.hub.checks import (
-    check_contents,
+    check_files,
     check_parts,
     check_recomputed,
     check_retrained,
     check_signature,
+    check_weights,
 )
-from transformers_llava.hub.manifest import TAG_PREFIX, Manifest, ManifestError, read_manifest
+from transformers_llava.hub.expectations import Expected, check_expected
+from transformers_llava.hub.findings import Check, Found, Status, guarded, limited
+from transformers_llava.hub.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
+from transformers_llava.hub.present_files import PresentFiles, TooManyFilesError, list_present
 
-
-Status = Literal["ok", "failed", "skipped"]
 
 LEVELS = {
     "L0": "the manifest is whole and does not contradict itself",
@@ -26,25 +28,16 @@ LEVELS = {
 }
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
-
-    level: str
-    name: str
-    status: Status
-    message: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.level} {self.status:8} {self.name}" + (f": {self.message}" if self.message else "")
-
-
 @dataclass
 class VerificationReport:
     """Everything that was looked at, in order."""
 
     digest: str | None = None
     checks: list[Check] = field(default_factory=list)
+
+    def add(self, level: str, findings: Iterable[Found]) -> None:
+        """Adds what the checks of one level have found."""
+        self.checks += [Check(level, *found) for found in findings]
 
     @property
     def failed(self) -> list[Check]:
@@ -73,69 +66,101 @@ class VerificationReport:
 def verify(
     folder: str | Path,
     *,
-    expected: str | None = None,
+    expected: Expected | str | None = None,
     data_root: str | Path | None = None,
     bases: dict[str, str] | None = None,
     retrained: str | Path | None = None,
     public_key: str | Path | None = None,
+    allow_remote_data: bool = False,
+    allow_dataset_folders: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> VerificationReport:
     """
     Looks at a publication that lies in a folder; trusts nothing in it but what can be computed again.
 
+    No request is made, and no path is opened that leads out of the folder, unless an argument allows it.
+
     Args:
         folder (`str`): The publication.
-        expected (`str`, *optional*): The manifest's digest, or the tag (`v-...`), from somewhere that is trusted; else
-            a manifest that was written anew over changed files is only caught where files contradict each other.
+        expected (`str` or [`Expected`], *optional*): The manifest's digest, or the tag (`v-...`), from somewhere that
+            is trusted; else a manifest that was written anew over changed files is only caught where files contradict
+            each other.
         data_root (`str`, *optional*): Where data that are not in the publication lie.
         bases (`dict`, *optional*): Role (`language_model`, ...) -> folder of a base model.
         retrained (`str`, *optional*): What `llava reproduce`, or a person, has trained from the publication.
         public_key (`str`, *optional*): Checks the signature `model.sig`.
+        allow_remote_data (`bool`, *optional*): Reads data and images from the addresses that the mixture names.
+        allow_dataset_folders (`bool`, *optional*): Lets `datasets` read folders of the publication, whose own files
+            name what else it opens.
         progress (`Callable`, *optional*): Told what is looked at now.
 
     Returns:
         [`VerificationReport`]: never raises for what is wrong with the publication.
+
+    Raises:
+        `ExpectationError`: `expected` is no digest, or too short to prove anything.
     """
+    if not isinstance(expected, Expected):
+        expected = Expected().and_digest(expected)
     folder, report = Path(folder), VerificationReport()
     say = progress or (lambda _: None)
     say("manifest")
-    try:
-        manifest = read_manifest(folder)
-    except ManifestError as error:
-        report.checks.append(Check("L0", "manifest", "failed", str(error)))
+    opened = _open(folder, report)
+    if opened is None:
         return report
+    manifest, present = opened
     report.digest = manifest.digest
     report.checks.append(
         Check("L0", "manifest", "ok", f"{len(manifest.files)} files, {len(manifest.tensors)} tensors")
     )
-    report.checks.append(_expected(manifest, expected))
-    report.checks += [Check("L0", *found) for found in check_signature(folder, public_key)]
+    report.add("L0", check_expected(manifest.digest, expected))
+    report.add("L0", guarded("signature", partial(check_signature, folder, public_key)))
     say("files and tensors")
-    report.checks += [Check("L1", *found) for found in check_contents(folder, manifest)]
+    report.add("L1", guarded("files", partial(check_files, folder, manifest, present)))
+    report.add("L1", guarded("tensors", partial(check_weights, folder, manifest)))
     say("recipe, card and licences")
-    report.checks += [Check("L1", *found) for found in check_recomputed(folder, manifest)]
-    say("data and base models")
-    report.checks += [Check("L2", *found) for found in check_parts(folder, data_root, bases or {})]
+    report.add("L1", guarded("recipe", partial(check_recomputed, folder, manifest, present)))
+    if "failed" in (report.status("L0"), report.status("L1")):
+        why = "level 0 or 1 failed, so nothing is opened that the recipe names"
+        report.checks.append(Check("L2", "data and base models", "skipped", why))
+    else:
+        say("data and base models")
+        parts = partial(
+            check_parts,
+            folder,
+            data_root,
+            bases or {},
+            present=present,
+            allow_remote_data=allow_remote_data,
+            allow_dataset_folders=allow_dataset_folders,
+        )
+        report.add("L2", guarded("data and base models", parts))
     if retrained is not None:
         say("retrained weights")
         report.checks += [Check(*found) for found in check_retrained(folder, Path(retrained), manifest.layout)]
     return report
 
 
-def _expected(manifest: Manifest, expected: str | None) -> Check:
-    if expected is None:
-        return Check(
-            "L0", "expected digest", "skipped", "none was given; the tag of the repository, or --expect, names it"
-        )
-    wanted = expected.removeprefix(TAG_PREFIX)
-    if len(wanted) >= 12 and manifest.digest.startswith(wanted):
-        return Check("L0", "expected digest", "ok", expected)
-    return Check(
-        "L0",
-        "expected digest",
-        "failed",
-        f"expected {expected}, the manifest has {manifest.digest}: it is another one",
-    )
+def _open(folder: Path, report: VerificationReport) -> tuple[Manifest, PresentFiles] | None:
+    """
+    The manifest, and what lies beside it; nothing where one of them cannot be had, or a file must not be opened.
+
+    What comes after opens files by name, so a single link that leads out of the folder ends it here.
+    """
+    try:
+        if (folder / MANIFEST_NAME).is_symlink() or (folder / MANIFEST_NAME).exists():
+            present = list_present(folder)
+            if present.refused:
+                refused = (Found(name, "failed", why) for name, why in present.refused.items())
+                report.add("L0", limited(refused, "links"))
+                return None
+            return read_manifest(folder), present
+        return read_manifest(folder), PresentFiles()
+    except (ManifestError, TooManyFilesError) as error:
+        report.checks.append(Check("L0", "manifest", "failed", str(error)))
+    except Exception as error:  # of the file system
+        report.checks.append(Check("L0", "manifest", "failed", f"it cannot be read ({type(error).__name__}: {error})"))
+    return None
 
 
 def _after(message: str) -> str:

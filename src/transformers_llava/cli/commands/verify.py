@@ -1,8 +1,12 @@
-"""`llava verify`: what can be proven about a publication, and what can not."""
+"""Run `llava verify`: what can be proven about a publication, and what cannot."""
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from transformers_llava.hub.expectations import Expected
 
 
 def add_parser(subparsers: Any) -> None:
@@ -11,20 +15,36 @@ def add_parser(subparsers: Any) -> None:
         help="check a publication: files, recipe, licences, data, and training again",
         description="Checks level by level and says each finding by name. Exit status 0: nothing failed; "
         "1: something did.",
-        epilog="Example: llava verify me/llava-mine --revision v-0123456789ab",
+        epilog="Example: llava verify me/llava-mine --revision v-0123456789abcdef0123456789abcdef",
         allow_abbrev=False,
     )
     add_publication(parser)
-    parser.add_argument("--expect", metavar="DIGEST", help="the manifest's digest or tag, from somewhere you trust")
+    parser.add_argument(
+        "--expect", metavar="DIGEST", help="the manifest's digest or tag (32 digits or more), from somewhere you trust"
+    )
     parser.add_argument("--retrained", metavar="FOLDER", help="what was trained again: levels L3 and L4")
     parser.add_argument("--public_key", metavar="FILE", help="check the signature with this key")
+    parser.add_argument(
+        "--allow_remote_data",
+        action="store_true",
+        help="read data and images from the addresses that the publication names (default: no request is made)",
+    )
+    parser.add_argument(
+        "--allow_dataset_folders",
+        action="store_true",
+        help="let `datasets` read folders of the publication, whose own files name what else it opens",
+    )
     parser.set_defaults(run=run)
 
 
 def add_publication(parser: argparse.ArgumentParser) -> None:
     """What `verify` and `reproduce` both take."""
     parser.add_argument("publication", metavar="REPO_ID|FOLDER", help="a repository of the Hub, or a folder")
-    parser.add_argument("--revision", metavar="TAG|COMMIT", help="of the repository (default: main)")
+    parser.add_argument(
+        "--revision",
+        metavar="TAG|COMMIT",
+        help="of the repository (default: main); a tag `v-...` is also what the manifest has to be, as --expect",
+    )
     parser.add_argument("--data_root", metavar="FOLDER", help="where data lie that the publication does not hold")
     parser.add_argument(
         "--base",
@@ -41,39 +61,55 @@ def run(args: argparse.Namespace) -> int:
     require_extra("hub", "`llava verify`")
     import sys
 
+    from transformers_llava.cli.errors import CommandError
+    from transformers_llava.hub.expectations import ExpectationError, Expected
     from transformers_llava.hub.verification import verify
 
-    folder, tag = open_publication(args)
+    bases = bases_of(args)
+    for name in ("data_root", "retrained"):
+        folder_of_user = getattr(args, name)
+        if folder_of_user is not None and not Path(folder_of_user).is_dir():
+            raise CommandError(f"--{name} {folder_of_user!r} is no folder, so nothing can be compared with it.")
+    try:
+        Expected().and_digest(args.expect)  # before anything is fetched
+        folder, expected = open_publication(args)
+        expected = expected.and_digest(args.expect)
+    except ExpectationError as error:
+        raise CommandError(str(error)) from error
     report = verify(
         folder,
-        expected=args.expect or tag,
+        expected=expected,
         data_root=args.data_root,
-        bases=bases_of(args),
+        bases=bases,
         retrained=args.retrained,
         public_key=args.public_key,
+        allow_remote_data=args.allow_remote_data,
+        allow_dataset_folders=args.allow_dataset_folders,
         progress=lambda what: print(f"checking {what} ...", file=sys.stderr),
     )
     print(report)
     return 0 if report.passed else 1
 
 
-def open_publication(args: argparse.Namespace) -> tuple[Path, str | None]:
-    """A folder that holds it, and the tag of the commit it was fetched at."""
-    from huggingface_hub import HfApi, snapshot_download
+def open_publication(args: argparse.Namespace) -> "tuple[Path, Expected]":
+    """A folder that holds it, and what its manifest has to be."""
+    from huggingface_hub import HfApi
 
     from transformers_llava.cli.errors import CommandError
-    from transformers_llava.hub.remote import read_remote, tag_of
+    from transformers_llava.hub.expectations import Expected
+    from transformers_llava.hub.remote import fetch_publication
 
     if Path(args.publication).is_dir():
-        return Path(args.publication), None
+        if args.revision is not None:
+            raise CommandError(
+                f"{args.publication!r} is a folder here, and --revision {args.revision} names a commit of a "
+                "repository. Use --expect for the digest of a folder, or rename the folder."
+            )
+        return Path(args.publication), Expected()
     try:
-        state = read_remote(HfApi(library_name="transformers-llava"), args.publication, args.revision)
-        if state.head is None:
-            raise CommandError(f"{args.publication!r} is neither a folder nor a repository that can be reached.")
-        folder = Path(snapshot_download(args.publication, revision=state.head))
-        return folder, tag_of(state, folder)
+        return fetch_publication(HfApi(library_name="transformers-llava"), args.publication, args.revision)
     except (OSError, ValueError) as error:
-        raise CommandError(f"{args.publication!r} can not be fetched: {error}") from error
+        raise CommandError(f"{args.publication!r} cannot be fetched: {error}") from error
 
 
 def bases_of(args: argparse.Namespace) -> dict[str, str]:
