@@ -8,9 +8,9 @@ import pytest
 from huggingface_hub import HfApi
 from tests.hub.loopback import LoopbackHub
 
+from transformers_llava.hub.expectations import check_expected
 from transformers_llava.hub.planning import plan_publication
 from transformers_llava.hub.publishing import PublishingError, publish
-from transformers_llava.hub.expectations import check_expected
 from transformers_llava.hub.remote import expected_of, read_remote
 from transformers_llava.hub.staging import Publication, stage_publication
 

@@ -67,6 +67,7 @@ def list_present(folder: Path) -> PresentFiles:
 
 def _roots(folder: Path) -> list[Path]:
     """Folders that links may lead into: the publication, and the blobs of the cache that holds it."""
+    folder = folder.absolute()
     roots, repository = [folder.resolve()], folder.parent.parent
     if folder.parent.name == "snapshots":  # blobs of the repository, and those that all repositories share
         roots += [blobs.resolve() for blobs in (repository / "blobs", repository.parent / "blobs") if blobs.is_dir()]
