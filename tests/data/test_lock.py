@@ -36,6 +36,89 @@ def folder(tmp_path: Path, png) -> Path:
     return tmp_path / "one"
 
 
+def with_value(value, *path) -> str:
+    """The lock of two sources as JSON, with another value at a place."""
+    count = dict.fromkeys(("num_read", "num_kept", "num_used", "num_repeated_ids", "num_images"), 1)
+    source = {"digest": "sha256:0", "digest_covers": "messages", "dropped": {}, "filtered": {}, **count}
+    lock = {
+        "version": 1, "seed": 0, "row_order": "file", "num_used": 2, "digest": "x", "order_digest": "x",
+        "sources": [{"name": "a", **source}, {"name": "b", **source}],
+    }
+    holder = lock
+    for key in path[:-1]:
+        holder = holder[key]
+    if value is None:
+        del holder[path[-1]]
+    elif path:
+        holder[path[-1]] = value
+    return json.dumps(lock)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (with_value(None, "seed"), "`seed` is missing"),
+        (with_value("x", "seed"), "`seed` is 'x', and a number is expected"),
+        (with_value(True, "seed"), "`seed` is 'True'"),
+        (with_value(None, "order_digest"), "`order_digest` is missing"),
+        (with_value(5, "sources"), "`sources` is no list"),
+        (with_value([], "sources"), "`sources` is no list"),
+        (with_value([1, 2], "sources"), "`sources` is no list"),
+        (with_value("b", "sources", 0, "name"), "do not have one name each"),
+        (with_value([1], "sources", 0, "name"), "do not have one name each"),
+        (with_value(None, "sources", 0, "digest_covers"), "source 'a': `digest_covers` is missing"),
+        (with_value("many", "sources", 1, "num_used"), "source 'b': `num_used` is 'many'"),
+        (with_value(3, "sources", 0, "dropped"), "source 'a': `dropped` is no number by reason"),
+        (with_value({"x": "y"}, "sources", 0, "filtered"), "source 'a': `filtered` is no number by reason"),
+        (with_value(5, "lengths"), "`lengths` does not have"),
+        (with_value({}, "lengths"), "`lengths` does not have"),
+        (with_value(True, "version"), "has version True"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"version": 1, "seed": ' + "[" * 80 + "]" * 80 + "}", "levels deep"),
+    ],
+)
+def test_a_lock_of_another_form_is_refused_with_its_field(tmp_path: Path, text: str, complaint: str):
+    (tmp_path / "mixture.lock.json").write_text(text)
+    with pytest.raises(ValueError, match=complaint):
+        read_lock(tmp_path)
+
+
+def test_a_whole_lock_is_read(tmp_path: Path):
+    (tmp_path / "mixture.lock.json").write_text(with_value(0, "seed"))
+    assert compare_locks(read_lock(tmp_path), read_lock(tmp_path)) == []
+
+
+@pytest.mark.parametrize("recheck", [True, False])
+def test_an_image_exchanged_under_the_same_size_and_time_changes_the_lock(folder: Path, recheck: bool):
+    """`rsync -a`, `tar` and `cp -p` leave a file with the size and the time of the one before."""
+    import os
+
+    from PIL import Image
+
+    image = folder / "x.png"
+    Image.new("RGB", (8, 8), "red").save(image, "BMP")
+    config = MixtureConfig([SourceConfig("a", str(folder / "a.json"))])
+    before, status = make_lock(config, build_mixture(config)[1]), image.stat()
+    Image.new("RGB", (8, 8), "blue").save(image, "BMP")
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (image.stat().st_size, image.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    after = make_lock(config, build_mixture(config, recheck_images=recheck)[1])
+    assert len(compare_locks(before, after)) == 1
+    assert "not what they were" in compare_locks(before, after)[0]
+
+
+def test_a_check_takes_no_verdict_from_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    from transformers_llava.data import verification
+
+    config = MixtureConfig([SourceConfig("a", str(folder / "a.json"))])
+    seen = []
+    monkeypatch.setattr(verification, "_state", lambda path: "the same")  # whatever a file system may hide
+    for recheck in (False, False, True):
+        (folder / "x.png").write_bytes((folder / "y.png").read_bytes() if seen else (folder / "x.png").read_bytes())
+        seen.append(build_mixture(config, recheck_images=recheck)[1].digest)
+    assert seen[0] == seen[1] != seen[2]
+
+
 def lock_of(folder: Path, *, file: str = "a.json", row_order="content", seed: int = 0, **fields) -> dict:
     sources = [SourceConfig("a", str(folder / file), **fields), SourceConfig("b", str(folder / "b.json"))]
     config = MixtureConfig(sources, seed=seed, row_order=row_order)
