@@ -12,8 +12,9 @@ from transformers_llava.conversion.origins import weights_digest
 from transformers_llava.data.mixture import MixtureConfig
 from transformers_llava.data.mixture_file import read_mixture_file
 from transformers_llava.training.command import COMMAND_VARIABLE
-from transformers_llava.training.configs import RecipeError
-from transformers_llava.training.origins import PLACES_NAME
+from transformers_llava.training.configs import ModelConfig, RecipeError
+from transformers_llava.training.origins import PLACES_NAME, previous_places, published_mixture, write_places
+from transformers_llava.training.recipe import Recipe
 from transformers_llava.training.run_record import read_run_record
 
 
@@ -74,3 +75,54 @@ def test_a_mixture_goes_through_its_file_unchanged(tmp_path: Path) -> None:
 def test_a_revision_without_its_model_is_refused(run: Callable) -> None:
     with pytest.raises(RecipeError, match="`model_revision` is the commit of"):
         run(model_revision="v1")
+
+
+def recipe_of(train_data: Any, start: str = "somewhere") -> Recipe:
+    shared = {"output_dir": "x", "multi_modal_projector": {"mode": "full"}}
+    return Recipe.from_dict({**shared, "model_name_or_path": start, "train_data": train_data})
+
+
+def paths_of(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
+    return {one["name"]: (one["path"], one.get("image_root")) for one in published_mixture(recipe)["sources"]}
+
+
+def test_every_recorded_path_stays_inside_and_stands_for_one_file_in_all_stages(tmp_path: Path) -> None:
+    work = tmp_path / "john smith/work"
+    for folder in (work, tmp_path / "shared", tmp_path / "first"):
+        folder.mkdir(parents=True)
+    sources = [
+        {"name": "inside", "path": "a/train.json", "image_root": "../../shared/images"},
+        {"name": "shared", "path": "../../shared/train.json", "image_root": ".."},
+        {"name": "../odd name", "path": ".cache/x.json", "image_root": "."},
+        {"name": "a", "path": str(tmp_path / "elsewhere/train.json")},
+    ]
+    (work / "mix.yaml").write_text(json.dumps({"sources": sources}))
+    recipe = recipe_of(str(work / "mix.yaml"))
+    assert paths_of(recipe) == {
+        "inside": ("a/train.json", "inside/images"),
+        "shared": ("shared/train.json", "shared/john smith"),
+        "../odd name": ("odd_name/x.json", "odd_name/work"),
+        "a": ("a/train_2.json", None),
+    }
+    assert paths_of(recipe) == paths_of(recipe)
+
+    first = tmp_path / "first"
+    before = [{"name": "toys", "path": str(tmp_path / "first.json"), "image_root": str(tmp_path / "images")}]
+    stage = recipe_of(before)
+    (first / "run.json").write_text(json.dumps({"mixture": published_mixture(stage)}))
+    write_places(stage, first)
+    (tmp_path / "other").mkdir()
+    now = [{"name": "toys", "path": str(tmp_path / "other/first.json"), "image_root": str(tmp_path / "images")}]
+    second = recipe_of(now, start=str(first))
+    assert paths_of(second) == {"toys": ("toys/first_2.json", "toys/images")}
+
+
+def test_a_note_of_places_that_came_with_a_download_is_not_believed(tmp_path: Path) -> None:
+    note = {"sources": {"x": {"path": "/home/me/private.json"}}, "base_models": {}, "previous": []}
+    own, fetched, snapshot = tmp_path / "own", tmp_path / "fetched", tmp_path / "snapshots" / ("0" * 40)
+    for folder in (own, fetched, snapshot):
+        (folder / PLACES_NAME).parent.mkdir(parents=True)
+        (folder / PLACES_NAME).write_text(json.dumps(note))
+    (fetched / ".cache/huggingface/download").mkdir()
+    found = [len(previous_places(ModelConfig(model_name_or_path=str(folder)))) for folder in (own, fetched, snapshot)]
+    assert found == [1, 0, 0]

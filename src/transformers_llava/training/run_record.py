@@ -200,13 +200,26 @@ def without_places(value: Any) -> Any:
         value = os.fspath(value)
     if not isinstance(value, str):
         return value
-    if os.path.isabs(value) or value.startswith("~"):
-        return Path(value).name
-    return _ABSOLUTE_PATH.sub(lambda match: Path(match.group()).name, value)
+    if (os.path.isabs(value) or value.startswith("~")) and "\n" not in value:
+        return last_part(value)
+    value = _QUOTED_PATH.sub(lambda match: match[1] + last_part(match[2]) + match[1], value)
+    return _ABSOLUTE_PATH.sub(lambda match: last_part(match.group()), value)
 
 
+def last_part(path: str) -> str:
+    """The name of a file or folder; `~` for a user's own folder, whose name is the user's."""
+    is_home = _HOME.fullmatch(path.rstrip("/")) is not None or path.rstrip("/") == str(Path.home())
+    return "~" if is_home else Path(path).name
+
+
+_HOMES = r"/(?:home|Users|export/home)"
+_HOME = re.compile(rf"~|/root|{_HOMES}/[^/]+")
+# A folder may have spaces in its name ('/Users/john smith/x'): words are one part of a path if a slash follows.
+_WORD = r"[\w.+@%=-]+"
+_PART = rf"(?:{_WORD}(?: {_WORD}){{0,4}}(?=/)|{_WORD})"
 # Two or more parts behind a slash that starts a word: '/data/a.jpg'; not 'and/or', 'https://host/page', '</s>'.
-_ABSOLUTE_PATH = re.compile(r"(?<![\w/.:<~\\])~?(?:/[\w.+@%=-]+){2,}")
+_ABSOLUTE_PATH = re.compile(rf"(?<![\w/.:<~\\])~?(?:/{_PART}){{2,}}")
+_QUOTED_PATH = re.compile(r"""(['"`])(~?/(?:(?!\1)[^/\n])+/(?:(?!\1)[^\n])*)\1""")  # whatever is in it
 
 
 __all__ = [
@@ -216,6 +229,7 @@ __all__ = [
     "combined_digest",
     "hardware",
     "installed_packages",
+    "last_part",
     "numbers_of_json",
     "package_versions",
     "peak_memory_gb",
