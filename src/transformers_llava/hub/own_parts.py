@@ -1,47 +1,69 @@
-"""Data and base models that have no address on the Hub to their copies inside a publication."""
+"""Put data and base models that have no address on the Hub into a publication, so that it is enough to train again."""
 
-import json
 import shutil
-import zipfile
+import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from transformers_llava.hub.recipe_folder import BASES_FOLDER, DATA_FOLDER, RECIPE_FOLDER, image_archive
+from transformers_llava.artifacts.untrusted import DocumentError, checked_name, read_json
+from transformers_llava.conversion.origins import weights_digest
+from transformers_llava.hub.own_data import MissingPartError, OwnData
+from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, base_of
 from transformers_llava.hub.stages import stages_of
 
 
 PLACES_NAME = ".cache/huggingface/places.json"  # as `training.origins` writes it, for this machine alone
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-_NOT_OF_A_MODEL = {"optimizer.pt", "scheduler.pt"}
 
-
-class MissingPartError(ValueError):
-    """A part that was to go into the publication is not on this machine any more."""
+# What a model consists of. A folder of weights may hold anything else too: states of an optimizer, `.env`, notes.
+_OF_A_MODEL = (
+    *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"),
+    *("preprocessor_config.json", "processor_config.json", "image_processor_config.json", "chat_template.*"),
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
+    *("LICENSE*", "LICENCE*", "NOTICE*"),
+)
+_OLD_WEIGHTS = ("*.bin", "pytorch_model.bin.index.json")  # without safetensors: the digest is of every .bin
 
 
 def read_places(checkpoint: Path) -> list[dict[str, Any]]:
-    """Where each stage's data and base models lie on this machine, the first stage first; empty if nobody noted it."""
+    """
+    Where each stage's data and base models lie on this machine, the first stage first; empty if nobody noted it.
+
+    Raises:
+        `DocumentError`: the note is there and is not one of ours.
+    """
     path = checkpoint / PLACES_NAME
     if not path.is_file():
         return []
-    last = json.loads(path.read_text(encoding="utf-8"))
-    return [*last.pop("previous", []), last]
+    last = read_json(path)
+    places = [*(last.pop("previous", None) or []), last]
+    for one in places:
+        parts = [one.get(name) for name in ("sources", "base_models")] if isinstance(one, dict) else [None]
+        sources = [*parts[0].values()] if isinstance(parts[0], dict) else [None]
+        if not all(isinstance(part, dict) for part in (*parts, *sources)):
+            raise DocumentError(
+                f"{str(path)!r} is no note of where the parts of a run lie. Publish without --self_contained, or "
+                "train again."
+            )
+    return places
 
 
-def copy_own_parts(run: dict[str, Any], checkpoint: Path, folder: Path) -> list[Path]:
+def copy_own_parts(run: dict[str, Any], checkpoint: Path, folder: Path, notes: list[str] | None = None) -> list[Path]:
     """
     Copies into `recipe/` what a stranger could not get elsewhere, so that the publication is enough to train again.
 
-    Data files go there as they are; the pictures of a folder into one archive without compression and without times,
-    so that the same pictures give the same file.
+    Data files go there as they are; the images that their records name, and no others, into one archive without
+    compression and without times, so that the same images give the same file.
 
     Args:
         run (`dict`): The run record.
         checkpoint (`Path`): With its note of places.
-        folder (`Path`): The publication.
+        folder (`Path`): The publication; nothing is written outside of it.
+        notes (`list[str]`, *optional*): Gets a line for each source and base model, with counts and sizes.
 
     Raises:
-        `MissingPartError`: something is not where it was.
+        `MissingPartError`: something is not where it was, is not what it was, or has no place in a publication.
     """
     places, stages = read_places(checkpoint), stages_of(run)
     if len(places) != len(stages):
@@ -49,65 +71,57 @@ def copy_own_parts(run: dict[str, Any], checkpoint: Path, folder: Path) -> list[
             f"{checkpoint.name!r} notes the places of {len(places)} of its {len(stages)} stages ({PLACES_NAME}), so "
             "data and base models cannot be found. Publish where it was trained, or without --self_contained."
         )
-    target = folder / RECIPE_FOLDER
+    notes = [] if notes is None else notes
     copied: list[Path] = []
+    with tempfile.TemporaryDirectory(prefix="own_parts") as scratch:
+        data = OwnData(folder / RECIPE_FOLDER, Path(scratch))
+        for stage, here in zip(stages, places, strict=True):
+            for source in stage.run["mixture"]["sources"]:
+                data.add(stage.name, source, here["sources"].get(source["name"], {}))
+        copied += data.write()
+        notes += data.describe()
     for stage, here in zip(stages, places, strict=True):
-        for source in stage.run["mixture"]["sources"]:
-            copied += _copy_source(source, here["sources"].get(source["name"], {}), target)
         for base in stage.run["base_models"]:
             if base["origin"] == "folder" and not (base["role"] == "checkpoint" and stage.number > 1):
-                copied += _copy_base(base["role"], here["base_models"].get(base["role"]), target)
+                copied += _copy_base(base, here["base_models"].get(base["role"]), folder / RECIPE_FOLDER, notes)
     return copied
 
 
-def _copy_source(source: dict[str, Any], here: dict[str, str], target: Path) -> list[Path]:
-    if "path" not in here:
-        return []  # on the Hub
-    data, wanted = Path(here["path"]), target / DATA_FOLDER / source["path"]
-    copied = _copy(data, wanted, f"the data of source {source['name']!r}")
-    root = Path(here["image_root"]) if "image_root" in here else data.parent
-    if root.is_file():
-        return [*copied, *_copy(root, target / DATA_FOLDER / source["image_root"], f"pictures of {source['name']!r}")]
-    archive = target / image_archive(source)
-    pictures = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in _PICTURES]
-    if not pictures or archive.exists():
-        return copied
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        for path in pictures:
-            entry = zipfile.ZipInfo(path.relative_to(root).as_posix())  # dated 1980
-            entry.external_attr = 0o644 << 16
-            file.writestr(entry, path.read_bytes())
-    return [*copied, archive]
-
-
-def _copy_base(role: str, here: str | None, target: Path) -> list[Path]:
+def _copy_base(base: dict[str, Any], here: str | None, target: Path, notes: list[str]) -> list[Path]:
+    role = checked_name(base["role"], "the role of a base model")
     if here is None:
         raise MissingPartError(
             f"it is not noted where the {role} lies on this machine. Publish without --self_contained."
         )
-    copied = []
-    for path in sorted(Path(here).glob("*")):
-        if path.is_file() and path.name not in _NOT_OF_A_MODEL:
-            copied += _copy(path, target / BASES_FOLDER / role / path.name, f"the {role}")
-    if not copied:
+    digest = weights_digest(here)
+    if digest is None:
         raise MissingPartError(f"the {role} is not at {here!r} any more. Put it back, or leave out --self_contained.")
-    return copied
-
-
-def _copy(path: Path, target: Path, what: str) -> list[Path]:
-    if target.exists():
-        return []
-    if not path.exists():
+    if digest != base["digest"]:
         raise MissingPartError(
-            f"{what}: {str(path)!r} is not there any more. Put it back, or leave out --self_contained."
+            f"the {role} at {here!r} has other weights (sha256 {digest[:12]}) than the run started from "
+            f"({str(base['digest'])[:12]}). Put those back, or leave out --self_contained."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        shutil.copytree(path, target)
-        return [file for file in sorted(target.rglob("*")) if file.is_file()]
-    shutil.copyfile(path, target)
-    return [target]
+    held = target / base_of({**base, "role": role})
+    if held.exists():
+        if weights_digest(held) == digest:
+            return []  # of an earlier stage
+        raise MissingPartError(
+            f"two stages started from different models as their {role}, and a publication has one place for it. Put "
+            "one of them on the Hub, or leave out --self_contained."
+        )
+    files, copied = [path for path in sorted(Path(here).glob("*")) if path.is_file()], []
+    wanted = _OF_A_MODEL if any(path.suffix == ".safetensors" for path in files) else (*_OF_A_MODEL, *_OLD_WEIGHTS)
+    left = [path.name for path in files if not any(fnmatch(path.name, pattern) for pattern in wanted)]
+    for path in files:
+        if path.name not in left:
+            held.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, held / path.name)
+            copied.append(held / path.name)
+    if copied:
+        size = sum(path.stat().st_size for path in copied)
+        stays = f"; stays here: {', '.join(left)}" if left else ""
+        notes.append(f"own {role}: {len(copied)} files, {size:,} bytes; from {here}{stays}")
+    return copied
 
 
 __all__ = ["PLACES_NAME", "MissingPartError", "copy_own_parts", "read_places"]

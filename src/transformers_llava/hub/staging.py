@@ -1,5 +1,6 @@
 """A finished checkpoint to the folder that will be published: weights, recipe, licences, card, manifest."""
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ _OF_THE_MODEL = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "chat_template.jinja"),
 )
+# training_args.bin is not read when a run is resumed, and names places of this machine.
+_NOT_OF_A_STATE = shutil.ignore_patterns("training_args.bin", ".*")
 _REASONS = {
     "README.md": "the card is made anew",
     ".cache": "it names places of this machine",
@@ -94,30 +97,47 @@ def stage_publication(
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
     run = read_run(checkpoint)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"{str(folder)!r} is not empty. Name a folder that may be filled.")
+    for name, given in (("facts", facts), ("key", key)):
+        if given is not None and not Path(given).is_file():
+            raise ValueError(f"the {name} {str(given)!r} do not exist or are no file. Correct the path.")
+    state = None if replay_from is None else _state(Path(replay_from))
     notes: list[str] = []
-    chosen = _choose_layout(checkpoint, layout, notes)
-    left_out = _copy_model(checkpoint, folder, chosen)
-    if facts is not None:
-        shutil.copyfile(facts, folder / FACTS_NAME)
-    if self_contained:
-        copy_own_parts(run, checkpoint, folder)
-    if replay_from is not None:
-        state = Path(replay_from)
-        # training_args.bin is not read when a run goes on, and names places of this machine.
-        shutil.copytree(state, folder / RECIPE_FOLDER / state.name, ignore=shutil.ignore_patterns("training_args.bin"))
-        left_out.pop(state.name, None)
-    write_recipe_folder(run, folder)
-    notes += copy_license_texts(run, statement_of(folder, run).parts, checkpoint, folder)
-    left_out.pop(LICENSE_FOLDER, None)
-    incomplete = write_documents(folder, repo_id, run, allow_incomplete=allow_incomplete, notes=notes)
-    manifest = write_manifest(folder, layout=chosen, repo_id=repo_id, incomplete=incomplete)
-    if key is not None:
-        sign(folder, Path(key))
-    report = scan_folder(folder)
-    notes += report.describe()
+    try:
+        chosen = _choose_layout(checkpoint, layout, notes)
+        left_out = _copy_model(checkpoint, folder, chosen)
+        if facts is not None:
+            shutil.copyfile(facts, folder / FACTS_NAME)
+        if self_contained:
+            copy_own_parts(run, checkpoint, folder, notes)
+        if state is not None:
+            shutil.copytree(state, folder / RECIPE_FOLDER / state.name, ignore=_NOT_OF_A_STATE)
+            left_out.pop(state.name, None)
+        write_recipe_folder(run, folder)
+        notes += copy_license_texts(run, statement_of(folder, run).parts, checkpoint, folder)
+        left_out.pop(LICENSE_FOLDER, None)
+        incomplete = write_documents(folder, repo_id, run, allow_incomplete=allow_incomplete, notes=notes)
+        manifest = write_manifest(folder, layout=chosen, repo_id=repo_id, incomplete=incomplete)
+        if key is not None:
+            sign(folder, Path(key))
+        report = scan_folder(folder)
+        notes += report.describe()
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # half a publication would stand in the way of the next try
+        raise
     return Publication(folder, chosen, manifest, notes, left_out, report.findings)
+
+
+def _state(folder: Path) -> Path:
+    """A state of the middle of a run, from which it can be resumed."""
+    folder = folder.resolve()
+    if not re.fullmatch(r"checkpoint-\d+", folder.name) or not (folder / "trainer_state.json").is_file():
+        raise ValueError(
+            f"{str(folder)!r} is no state of a run: that is a folder checkpoint-N with a trainer_state.json. Nothing "
+            "could be replayed from it. Name one that `llava train` has saved beside the checkpoint."
+        )
+    return folder
 
 
 def _choose_layout(checkpoint: Path, layout: Layout | None, notes: list[str]) -> Layout:
@@ -147,7 +167,7 @@ def _copy_model(checkpoint: Path, folder: Path, layout: Layout) -> dict[str, str
                 shutil.copyfile(checkpoint / name, folder / name)
     for name in _OF_THE_RUN:
         if (checkpoint / name).is_dir():
-            shutil.copytree(checkpoint / name, folder / name)
+            shutil.copytree(checkpoint / name, folder / name, ignore=shutil.ignore_patterns(".*"))
         elif (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, folder / name)
     left = [path.name for path in checkpoint.iterdir() if path.name not in names and path.name not in _OF_THE_RUN]
