@@ -131,6 +131,17 @@ class LoopbackHub:
                 raise TimeoutError(f"no request stands still after {timeout} s; answered were {self.requests()}")
             time.sleep(0.01)
 
+    def wait_until_idle(self, timeout: float = 60) -> None:
+        """
+        Returns when nobody is connected and so nothing is under way: what a killed client had asked for has been done.
+        Connections are accepted in their order, so this one's question comes after all that it had opened.
+        """
+        deadline = time.monotonic() + timeout
+        while self._control("connections") > 1:  # this one
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"somebody is still connected after {timeout} s")
+            time.sleep(0.01)
+
     def requests(self) -> list[tuple[str, int]]:
         """What was answered so far: `("POST /api/repos/create", 200)`, in order."""
         return [(name, status) for name, status in self._control("requests")]

@@ -13,11 +13,13 @@ import secrets
 import signal
 import string
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from tests.hub import (
     routes_content,
@@ -39,11 +41,29 @@ _CONTROL = "/_control/"
 _LETTERS_OF_TOKEN = 34  # as many as on the Hub, so that what looks for tokens finds these
 
 
+class HubServer(ThreadingHTTPServer):
+    """Counts its connections: what a client has sent before it died counts until it has been worked off."""
+
+    num_connections = 0  # changed in the one thread that accepts, and under the lock in those that close
+    _lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self.num_connections += 1
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self._lock:
+            self.num_connections -= 1
+
+
 class HubHandler(BaseHTTPRequestHandler):
     """One connection of a client; each request becomes one answer."""
 
     protocol_version = "HTTP/1.1"
     server_version = "loopback-hub"
+    server: HubServer
 
     def __init__(self, *arguments: object, hub: Hub, faults: Faults, log: bool):
         self.hub, self.faults, self.log = hub, faults, log
@@ -85,10 +105,11 @@ class HubHandler(BaseHTTPRequestHandler):
             return json_answer({"error": f"the loopback Hub failed: {error}"}, 500)
 
     def _control(self, request: Request) -> Answer:
-        """For the test alone: `POST faults` changes what goes wrong, `GET requests` and `stalled` say what was."""
+        """For the test alone: `POST faults` changes what goes wrong, `GET` says what was and what is."""
         if request.path == f"{_CONTROL}faults":
             return json_answer(self.faults.change(FaultPlan(**request.json())))
-        return json_answer(self.faults.requests if request.path == f"{_CONTROL}requests" else self.faults.num_stalled)
+        said = {"requests": self.faults.requests, "stalled": self.faults.num_stalled}
+        return json_answer({**said, "connections": self.server.num_connections}[request.path.removeprefix(_CONTROL)])
 
     def _send(self, answer: Answer) -> None:
         size, status, headers = answer.size, answer.status, dict(answer.headers)
@@ -109,11 +130,11 @@ class HubHandler(BaseHTTPRequestHandler):
                 self.wfile.write(chunk)
 
 
-def make_server(root: Path, *, port: int = 0, xet: bool = False, log: bool = False) -> tuple[ThreadingHTTPServer, Hub]:
+def make_server(root: Path, *, port: int = 0, xet: bool = False, log: bool = False) -> tuple[HubServer, Hub]:
     """A server that listens on 127.0.0.1 (and nowhere else), and what it serves. Port 0: one that is free."""
     root = root.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    server = ThreadingHTTPServer(("127.0.0.1", port), BaseHTTPRequestHandler)
+    server = HubServer(("127.0.0.1", port), BaseHTTPRequestHandler)
     number = server.server_address[1]
     hub = Hub(
         root=root,

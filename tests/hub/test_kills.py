@@ -1,16 +1,18 @@
 """Uploads that are killed at every request, and run again: one whole commit or none, and never a tagged half."""
 
+import contextlib
 import json
 import os
 import random
-import select
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.hub.loopback import LoopbackHub
@@ -20,7 +22,8 @@ from transformers_llava.hub.staging import stage_publication
 from .two_stages import shared_two_stages
 
 
-# One process that has imported everything and forks for each try, so that a try takes a second.
+# One process that has imported everything and forks for each try, so that a try takes a second. Every line that it
+# or a child of it says has the number of the try: what a killed child has still said is nobody else's answer.
 DRIVER = """
 import json, os, sys
 from pathlib import Path
@@ -31,21 +34,27 @@ from transformers_llava.hub.publishing import publish
 from transformers_llava.hub.staging import Publication
 folder = Path(sys.argv[1])
 publication = Publication(folder, "builtin", read_manifest(folder), [], {}, [])
-print("ready", flush=True)
+def say(**facts):
+    os.write(1, (json.dumps(facts) + chr(10)).encode())  # one write of a short line: whole, or not at all
+say(number=0)
 for line in sys.stdin:
     asked = json.loads(line)
-    child = os.fork()
-    if child == 0:
+    if os.fork() == 0:
         os.setsid()
+        say(number=asked["number"], pid=os.getpid())
         try:
             api = HfApi()
             plan = plan_publication(publication, asked["repo_id"], api)
             tag = publish(plan, api, pull_request=asked["pull_request"], check_download=False)
-            print(json.dumps({"tag": tag}), flush=True)
+            say(number=asked["number"], result={"tag": tag})
         except BaseException as error:
-            print(json.dumps({"error": repr(error)}), flush=True)
+            say(number=asked["number"], result={"error": repr(error)[:1000]})
         os._exit(0)
-    print(json.dumps({"pid": child}), flush=True)
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:  # who has ended
+            pass
+    except ChildProcessError:
+        pass
 """
 
 
@@ -56,33 +65,56 @@ class Driver:
         self.hub, env = hub, os.environ | hub.environment()
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen([sys.executable, "-c", DRIVER, str(folder)], env=env, text=True, **pipes)
-        assert self.read() == "ready\n"
+        self.said: dict[int, dict[str, Any]] = {}  # number of a try -> pid, and how it ended
+        self.heard = threading.Condition()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self.number = 0
+        self._wait(lambda: 0 in self.said)
 
     def start(self, repo_id: str, pull_request: bool = False) -> int:
-        self.process.stdin.write(json.dumps({"repo_id": repo_id, "pull_request": pull_request}) + "\n")
+        """The number of the try, which is under way then."""
+        self.number += 1
+        asked = {"number": self.number, "repo_id": repo_id, "pull_request": pull_request}
+        self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
-        return json.loads(self.read())["pid"]
+        self._wait(lambda: "pid" in self.said.get(self.number, {}))
+        return self.number
+
+    def result(self, number: int) -> dict[str, str]:
+        """How a try ended that nobody has killed."""
+        self._wait(lambda: "result" in self.said[number])
+        return self.said[number]["result"]
 
     def finish(self, repo_id: str, pull_request: bool = False) -> dict[str, str]:
-        self.start(repo_id, pull_request)
-        return json.loads(self.read())
+        return self.result(self.start(repo_id, pull_request))
 
-    def kill(self, pid: int) -> None:
-        os.killpg(pid, signal.SIGKILL)
+    def kill(self, number: int) -> None:
+        """Ends a try wherever it is; the Hub may still be busy with what it has sent."""
+        with contextlib.suppress(ProcessLookupError):  # it had ended
+            os.killpg(self.said[number]["pid"], signal.SIGKILL)
 
-    def stalls(self, hub: LoopbackHub) -> bool:
-        """Waits until a request stands still (True), or the publication has said how it ended (False)."""
-        while not hub.num_stalled():
-            if select.select([self.process.stdout], [], [], 0.02)[0]:
-                return False
+    def stalls(self, number: int) -> bool:
+        """Waits until a request of it stands still (True), or it has said how it ended (False)."""
+        while not self.hub.num_stalled():
+            with self.heard:
+                if self.heard.wait_for(lambda: "result" in self.said[number], timeout=0.02):
+                    return False
         return True
-
-    def read(self) -> str:
-        return self.process.stdout.readline()
 
     def close(self) -> None:
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=300)
+
+    def _listen(self) -> None:
+        for line in self.process.stdout:
+            facts = json.loads(line)
+            with self.heard:
+                self.said.setdefault(facts.pop("number"), {}).update(facts)
+                self.heard.notify_all()
+
+    def _wait(self, is_true: Callable[[], bool]) -> None:
+        with self.heard:
+            assert self.heard.wait_for(is_true, timeout=300), self.said
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +160,13 @@ def test_killed_at_every_request_and_run_again(loopback_hub: LoopbackHub, driver
         forget_contents(loopback_hub)
         repo_id = f"loopback/killed-{number}"
         loopback_hub.fail_after(number, how="stall")
-        pid = driver.start(repo_id, pull_request)
-        if not driver.stalls(loopback_hub):
-            assert json.loads(driver.read()) == {"tag": tag}
+        attempt = driver.start(repo_id, pull_request)
+        if not driver.stalls(attempt):
+            assert driver.result(attempt) == {"tag": tag}
             break
-        driver.kill(pid)
+        driver.kill(attempt)
         loopback_hub.heal()
+        loopback_hub.wait_until_idle()
         num_kills += 1
         commits, tags = state(loopback_hub, repo_id)
         assert commits in ([], titles[1:], titles), f"after {number} requests"
@@ -154,14 +187,15 @@ def test_killed_at_ten_random_moments(loopback_hub: LoopbackHub, driver: Driver)
     longest = time.monotonic() - started
     for number in range(10):
         repo_id = f"loopback/random-{number}"
-        pid = driver.start(repo_id)
-        time.sleep(draw.uniform(0, longest))
-        driver.kill(pid)
+        attempt = driver.start(repo_id)
+        if number == 0:
+            driver.result(attempt)  # one that has just told its end, which is nobody else's answer
+        else:
+            time.sleep(draw.uniform(0, longest))
+        driver.kill(attempt)
+        loopback_hub.wait_until_idle()  # else what it has sent would come between the next plan and its commit
         commits, tags = state(loopback_hub, repo_id)
         assert len(commits) <= 2
         assert tags == [] or (tags == [tag] and len(commits) == 2)
-        finished = driver.finish(repo_id)
-        while "error" not in finished and "tag" not in finished:  # what the killed one had still said
-            finished = json.loads(driver.read())
-        assert finished == {"tag": tag}
+        assert driver.finish(repo_id) == {"tag": tag}
         assert state(loopback_hub, repo_id)[1] == [tag]
