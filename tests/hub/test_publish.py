@@ -1,18 +1,25 @@
 """`llava publish` to a Hub on loopback with the unmodified client: what arrives, what is kept, what is refused."""
 
+import argparse
+import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 from tests.hub.loopback import LoopbackHub
 
+from transformers_llava.cli.errors import CommandError
 from transformers_llava.hub.expectations import check_expected
+from transformers_llava.hub.foreign import NOT_OURS_NAME
 from transformers_llava.hub.planning import plan_publication
 from transformers_llava.hub.publishing import PublishingError, publish
 from transformers_llava.hub.remote import expected_of, read_remote
 from transformers_llava.hub.staging import Publication, stage_publication
+from transformers_llava.hub.verification import verify
 
 from .two_stages import shared_two_stages
 
@@ -165,6 +172,85 @@ def test_a_file_that_the_next_publication_has_not_is_dropped_with_it(api: HfApi,
     assert "old.json" not in api.list_repo_files("loopback/tiny", revision=tag)
 
 
+def test_files_of_others_are_shown_and_nothing_is_sent_before_somebody_has_decided(
+    api: HfApi, copy: Publication, tmp_path: Path
+) -> None:
+    repo_id = "loopback/tiny"
+    api.create_repo(repo_id)
+    for name, data in (("app.py", b"print()"), ("old/pytorch_model.bin", b"\0" * 9), ("photo.png", b"\x89PNG")):
+        head = api.upload_file(repo_id=repo_id, path_in_repo=name, path_or_fileobj=data).oid
+    plan = plan_publication(copy, repo_id, api)
+    assert (plan.foreign.refused, plan.foreign.harmless) == (["app.py", "old/pytorch_model.bin"], ["photo.png"])
+    assert "app.py, old/pytorch_model.bin. Say what becomes of them: --replace" in str(plan)
+    with pytest.raises(PublishingError, match="--keep_foreign leaves them"):
+        publish(plan, api)
+    assert api.repo_info(repo_id).sha == head
+
+    plan = plan_publication(copy, repo_id, api, with_foreign="keep")
+    assert "kept               7" in str(plan)
+    tag = publish(plan, api, check_download=False)
+    assert set(json.loads((copy.folder / NOT_OURS_NAME).read_text())) == {"app.py", "old/pytorch_model.bin"}
+    fetched = api.snapshot_download(repo_id, revision=tag, local_dir=tmp_path / "fetched")
+    assert verify(fetched, expected=tag).passed
+    assert plan_publication(copy, repo_id, api).is_done
+
+    for name in ("app.py", "old/pytorch_model.bin", NOT_OURS_NAME):
+        (copy.folder / name).unlink()
+    (copy.folder / "old").rmdir()
+    again = _with_manifest(copy)
+    plan = plan_publication(again, repo_id, api)
+    assert plan.foreign.refused == ["app.py", "old/pytorch_model.bin"]  # never ours, so not dropped unasked
+    assert plan.deleted == [NOT_OURS_NAME]
+    plan = plan_publication(again, repo_id, api, with_foreign="replace")
+    assert plan.deleted == ["app.py", NOT_OURS_NAME, "old/pytorch_model.bin"]
+    tag = publish(plan, api, check_download=False)
+    left = api.list_repo_files(repo_id, revision=tag)
+    assert "photo.png" in left
+    assert not {"app.py", NOT_OURS_NAME, "old/pytorch_model.bin"} & {*left}
+
+
+def test_what_would_not_verify_is_not_committed(loopback_hub: LoopbackHub, api: HfApi, copy: Publication) -> None:
+    path = copy.folder / "recipe/2_instruct.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.001", "learning_rate: 0.002"))
+    with pytest.raises(PublishingError, match="would not verify, so nothing was sent: L1 failed"):
+        publish(plan_publication(_with_manifest(copy), "loopback/tiny", api), api, check_download=False)
+    assert not loopback_hub.repo("loopback/tiny").exists()
+
+
+def test_of_two_machines_with_a_new_repository_the_second_is_told_to_look_again(
+    api: HfApi, publication: Publication, copy: Publication
+) -> None:
+    repo_id = "loopback/tiny"
+    (copy.folder / "mine.json").write_text("{}")
+    other = _with_manifest(copy)
+    first, second = plan_publication(other, repo_id, api), plan_publication(publication, repo_id, api)
+    tag = publish(first, api, check_download=False)
+    head = api.repo_info(repo_id).sha
+    with pytest.raises(PublishingError, match="was not there when the plan was made"):
+        publish(second, api, check_download=False)
+    assert api.repo_info(repo_id).sha == head
+    second = plan_publication(publication, repo_id, api)
+    assert second.deleted == ["mine.json"]
+    later = publish(second, api, check_download=False)
+    assert {one.name for one in api.list_repo_refs(repo_id).tags} == {tag, later}
+    assert "mine.json" not in api.list_repo_files(repo_id)
+
+
+def test_a_commit_between_a_new_repository_and_ours_is_not_built_on(api: HfApi, publication: Publication) -> None:
+    class Raced(HfApi):
+        """Somebody is faster after the repository has been made."""
+
+        def create_repo(self, repo_id: str, **more: Any) -> Any:
+            made = super().create_repo(repo_id, **more)
+            self.upload_file(repo_id=repo_id, path_in_repo="app.py", path_or_fileobj=b"x")
+            return made
+
+    raced = Raced(endpoint=api.endpoint, token=api.token)
+    with pytest.raises(PublishingError, match="has changed since the plan was made"):
+        publish(plan_publication(publication, "loopback/tiny", raced), raced, check_download=False)
+    assert api.list_repo_files("loopback/tiny") == [".gitattributes", "app.py"]
+
+
 def test_a_repository_that_changed_since_the_plan_is_left_as_it_is(api: HfApi, publication: Publication) -> None:
     api.create_repo("loopback/tiny")
     plan = plan_publication(publication, "loopback/tiny", api)
@@ -206,6 +292,88 @@ def test_through_a_pull_request_it_is_merged_once_it_verifies(api: HfApi, public
     assert api.list_repo_refs("loopback/tiny").tags[0].target_commit == api.repo_info("loopback/tiny").sha
 
 
+def test_a_pull_request_of_somebody_else_or_with_more_in_it_is_not_merged(
+    loopback_hub: LoopbackHub, api: HfApi, publication: Publication
+) -> None:
+    repo_id, said = "loopback/tiny", []
+    api.create_repo(repo_id)
+    parent = api.repo_info(repo_id).sha
+    plan = plan_publication(publication, repo_id, api)
+    marker = f"manifest sha256 {plan.publication.manifest.digest}"
+    for description in ("", marker):  # of ours by name, but not what we would have sent
+        api.create_commit(
+            repo_id,
+            [_add("evil.py")],
+            commit_message=f"Publish {plan.tag}",
+            commit_description=description,
+            parent_commit=parent,
+            create_pr=True,
+        )
+    repository = loopback_hub.repo(repo_id)
+    facts = repository.facts
+    facts["discussions"][0]["author"]["name"] = "mallory"
+    repository.facts = facts
+    with pytest.raises(PublishingError, match=r"refs/pr/2 does not hold what was sent, or more than that"):
+        publish(plan, api, pull_request=True, check_download=False, say=said.append)
+    assert "pull request 1 has the same title and is left alone: it is of mallory" in said
+    assert api.repo_info(repo_id).sha == parent
+
+    added = api.create_commit(
+        repo_id,
+        [_add("a.txt"), *(_add(name, publication.folder / name) for name in plan.changed)],
+        commit_message=f"Publish {plan.tag}",
+        commit_description=marker,
+        parent_commit=parent,
+        create_pr=True,
+    )
+    with pytest.raises(PublishingError, match=r"more than that \(a\.txt\)"):
+        publish(plan, api, pull_request=True, check_download=False)
+    assert [one.status for one in api.get_repo_discussions(repo_id)] == ["draft", "closed", "closed"]
+    assert added.pr_num == 3
+    tag = publish(plan, api, pull_request=True, check_download=False)
+    assert {*api.list_repo_files(repo_id, revision=tag)} == {".gitattributes", *plan.changed}
+
+
+def test_a_plan_writes_nothing_and_leaves_nothing(
+    loopback_hub: LoopbackHub, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    monkeypatch.setenv("TRANSFORMERS_LLAVA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = sorted(checkpoint.rglob("*"))
+    assert _command(str(checkpoint), "loopback/tiny", "--self_contained", "--allow_incomplete") == 0
+    assert [*(tmp_path / "scratch").iterdir()] == []
+    assert not (tmp_path / "cache").exists()
+    assert sorted(checkpoint.rglob("*")) == before
+    with pytest.raises(CommandError, match="allow_incomplete"):
+        _command(str(checkpoint), "loopback/tiny", "--output", str(tmp_path / "kept"))
+    assert not (tmp_path / "kept").exists()  # so that the next try finds an empty place
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--facts", "nowhere.yaml"], "nowhere.yaml"),
+        (["--replay_from", "."], "is no state of a run"),
+        (["--sign", "nowhere.pem"], "nowhere.pem"),
+    ],
+)
+def test_a_mistyped_command_ends_in_one_message(checkpoint: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        _command(str(checkpoint), "loopback/tiny", "--allow_incomplete", *arguments)
+
+
+def test_without_a_network_the_command_says_so(
+    loopback_hub: LoopbackHub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(CommandError, match=r"the Hub|127\.0\.0\.1"):
+        _command(str(checkpoint), "loopback/tiny", "--allow_incomplete")
+
+
 def test_a_card_with_gaps_is_not_published_unless_wanted(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="allow_incomplete"):
         stage_publication(checkpoint, "me/tiny", tmp_path / "a")
@@ -218,6 +386,19 @@ def test_staging_twice_gives_the_same_manifest(checkpoint: Path, publication: Pu
     assert again.manifest.digest == publication.manifest.digest
     assert again.left_out[".cache"] == "it names places of this machine"
     assert again.findings == []
+
+
+def _command(*arguments: str) -> int:
+    """`llava publish` in this process."""
+    from transformers_llava.cli.commands import publish as command
+
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    return command.run(parser.parse_args(["publish", *arguments]))
+
+
+def _add(name: str, content: Path | bytes = b"x") -> CommitOperationAdd:
+    return CommitOperationAdd(name, content)
 
 
 def _with_manifest(publication: Publication) -> Publication:

@@ -101,7 +101,7 @@ def stage_publication(
         raise ValueError(f"{str(folder)!r} is not empty. Name a folder that may be filled.")
     for name, given in (("facts", facts), ("key", key)):
         if given is not None and not Path(given).is_file():
-            raise ValueError(f"the {name} {str(given)!r} do not exist or are no file. Correct the path.")
+            raise ValueError(f"{name}: there is no file {str(given)!r}, so nothing was prepared. Correct the path.")
     state = None if replay_from is None else _state(Path(replay_from))
     notes: list[str] = []
     try:
@@ -123,7 +123,7 @@ def stage_publication(
             sign(folder, Path(key))
         report = scan_folder(folder)
         notes += report.describe()
-    except BaseException:
+    except BaseException:  # also an interrupt
         shutil.rmtree(folder, ignore_errors=True)  # half a publication would stand in the way of the next try
         raise
     return Publication(folder, chosen, manifest, notes, left_out, report.findings)

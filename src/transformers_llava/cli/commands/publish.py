@@ -32,6 +32,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--pull_request", action="store_true", help="through a pull request, merged once it is verified"
     )
+    foreign = parser.add_mutually_exclusive_group()
+    foreign.add_argument(
+        "--replace", action="store_true", help="remove files of others that would not verify, in the same commit"
+    )
+    foreign.add_argument(
+        "--keep_foreign", action="store_true", help="leave such files there and record them as not ours"
+    )
     parser.add_argument("--private", action="store_true", help="a new repository is private")
     parser.add_argument(
         "--allow_incomplete", action="store_true", help="publish with gaps in the card; recorded as such"
@@ -48,19 +55,26 @@ def run(args: argparse.Namespace) -> int:
     require_extra("hub", "`llava publish`")
     import tempfile
 
+    from huggingface_hub.errors import HTTPError
+
     from transformers_llava.cli.errors import CommandError
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix="llava_publish") as scratch:
         try:
             return _publish(args, args.output or f"{scratch}/publication")
-        except (ValueError, OSError) as error:  # HfHubHTTPError is an OSError
+        except (ValueError, OSError) as error:  # HfHubHTTPError, what the Hub answers, is an OSError
             raise CommandError(str(error)) from error
+        except HTTPError as error:  # of the line, where nothing was answered
+            raise CommandError(
+                f"the Hub did not answer ({type(error).__name__}: {error}). What lies there is as before, or one "
+                "whole commit without a tag. Look at the network, and run the same command again."
+            ) from error
 
 
 def _publish(args: argparse.Namespace, folder: str) -> int:
     from huggingface_hub import HfApi
 
-    from transformers_llava.hub.planning import plan_publication
+    from transformers_llava.hub.planning import WithForeign, plan_publication
     from transformers_llava.hub.publishing import publish
     from transformers_llava.hub.staging import stage_publication
 
@@ -76,11 +90,12 @@ def _publish(args: argparse.Namespace, folder: str) -> int:
         allow_incomplete=args.allow_incomplete,
         key=args.sign,
     )
-    plan = plan_publication(publication, args.repo_id, api)
+    with_foreign: WithForeign = "replace" if args.replace else "keep" if args.keep_foreign else "refuse"
+    plan = plan_publication(publication, args.repo_id, api, with_foreign=with_foreign, key=args.sign)
     print(plan)
     if not args.yes:
         print("\nThis was the plan; nothing was sent. Add --yes to send it.")
-        return 1 if plan.blockers else 0
+        return 1 if plan.blockers or plan.question is not None else 0
     tag = publish(
         plan,
         api,
