@@ -20,7 +20,7 @@ from transformers_llava.cli.launching import (
 
 def test_the_command_is_accelerate_launch_of_the_training_module(capsys: pytest.CaptureFixture) -> None:
     command = training_command(Path("recipe.yaml"), ["--learning_rate", "1e-3"], "cpu")
-    assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    assert command[:4] == [sys.executable, "-P", "-m", "accelerate.commands.launch"]
     assert command[-6:] == ["-m", TRAINING_MODULE, "--config", "recipe.yaml", "--learning_rate", "1e-3"]
     assert "--quiet" in command
     assert capsys.readouterr().out == "cpu: 1 process on 1 CPU\n"

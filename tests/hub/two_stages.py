@@ -56,22 +56,24 @@ def train_two_stages(folder: Path, **changes: Any) -> Path:
         "stage": "instruct",
         "language_model": {"mode": "full"},
         "model_name_or_path": str(folder / "align"),
-        "train_data": [source],
         "save_strategy": "steps",
         "save_steps": 2,
         "save_total_limit": 2,
         **changes,
     }
     train(align, folder / "align")
-    return train(instruct, folder / "instruct")
+    # Typed over several lines, with all that a shell would act on, as the demo and people do.
+    fields = ",\n  ".join(f"{name}: {value}" for name, value in source.items())
+    typed = f'[{{{fields}}}]\n# it\'s "several" lines; $(touch evil) `touch evil`\n# touch evil'
+    return train(instruct, folder / "instruct", "--train_data", typed)
 
 
-def train(recipe: dict[str, Any], output: Path) -> Path:
+def train(recipe: dict[str, Any], output: Path, *flags: str) -> Path:
     """`llava train` in a process of its own."""
     file = output.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(recipe))
     command = [sys.executable, "-m", "transformers_llava.cli.main", "train", "--config", str(file)]
-    command += ["--accelerate_config", "cpu", "--output_dir", str(output)]
+    command += ["--accelerate_config", "cpu", "--output_dir", str(output), *flags]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -69,3 +69,18 @@ MAX_NAMED_FINDINGS = 50  # per check; more are counted
 MAX_MESSAGE_LENGTH = 1_000  # of one finding: it may hold texts of the publication
 MAX_SOURCE_REPEATS = 1_000  # how often a check draws one source (`weight`); published recipes repeat three times
 MIN_EXPECTED_DIGITS = 32  # of a digest or tag, 128 bits: fewer can be met by trying
+# Run records: what a reproduction is made of.
+MAX_STAGES = 32  # stages behind each other; LLaVA has two, LLaVA-OneVision four
+MAX_SOURCES = 10_000  # data sets in one mixture; LLaVA-OneVision has about ninety
+MAX_PACKAGES = 10_000  # installed packages; a large environment has a thousand
+MAX_LOGGED_STEPS = 2_000_000  # entries of a loss history
+MAX_WEIGHT_FILES = 10_000  # shards of one checkpoint
+MAX_COMMAND_LENGTH = 100_000  # characters of a command line; a mixture may be typed into it
+MAX_TEMPLATE_LENGTH = 1_000_000  # characters of a chat template
+MAX_PROCESSES = 65_536  # processes of a run, and threads of one of them
+MAX_BATCH = 1_000_000  # examples of a micro-batch, and micro-batches of a step
+
+# Publications: how many files are looked at before it is called none of ours.
+MAX_PUBLICATION_FILES = 2_000_000  # a mixture of single pictures; LLaVA-1.5's has 665,298
+MAX_FOLDER_DEPTH = 32  # folders in each other
+MAX_REPLAY_STEP_DIGITS = 9  # of the N in checkpoint-N

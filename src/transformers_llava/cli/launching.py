@@ -4,7 +4,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.artifacts.children import python_command, with_installed_code_only
 from transformers_llava.cli.accelerate_settings import read_accelerate_config
 from transformers_llava.cli.errors import CommandError
 from transformers_llava.cli.extras import require_extra
@@ -76,7 +76,8 @@ def launch_training(
     print("$ " + shlex.join(command), flush=True)
     # TRL reports each run to its makers by default; a training run here tells nobody unless asked to.
     # OpenMP threads that wait keep their core busy by default, which costs much where others want it.
-    env = {"HF_HUB_DISABLE_TELEMETRY": "1", "GOMP_SPINCOUNT": "20000", **os.environ}
+    defaults = {"HF_HUB_DISABLE_TELEMETRY": "1", "GOMP_SPINCOUNT": "20000"}
+    env = with_installed_code_only({**defaults, **os.environ})
     env[COMMAND_VARIABLE] = _typed(recipe, fields, accelerate_config)
     process = subprocess.Popen(command, env=env, **_own_group())
     with _passing_on_signals(process):
@@ -166,7 +167,7 @@ def training_command(
         options += ["--gpu_ids", _one_gpu(settings)]
     if settings.get("distributed_type", "NO") == "NO":
         options.append("--quiet")  # the training's own message, without accelerate's traceback on top
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", *options]
+    launcher = [*python_command("accelerate.commands.launch"), *options]
     return [*launcher, "-m", TRAINING_MODULE, "--config", str(recipe), *fields]
 
 

@@ -1,4 +1,4 @@
-"""A run record to `recipe/`: each stage's settings, mixture, lock and command, such that they run again from there."""
+"""Write a run record as `recipe/`: settings, mixture, lock and command of each stage, which run again from there."""
 
 import json
 import shlex
@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from transformers_llava.hub.reproduced_settings import Settings, settings_of
+from transformers_llava.hub.shapes import shown
 from transformers_llava.hub.stages import Stage, stages_of
 
 
@@ -20,14 +22,7 @@ _MODEL_FIELDS = {
     "language_model": ("language_model_name_or_path", "language_model_revision"),
     "vision_tower": ("vision_tower_name_or_path", "vision_tower_revision"),
 }
-# Of the machine, the place or the day, not of the recipe. How many processes there are says the command.
-_LEFT_OUT = {
-    *("output_dir", "resume_from_checkpoint", "report_to", "run_name", "project", "disable_tqdm", "train_data"),
-    *("fsdp", "fsdp_config", "deepspeed", "accelerator_config", "parallelism_config", "push_to_hub", "use_cpu"),
-    *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "ddp_backend", "data_num_proc"),
-    *("save_on_each_node", "log_on_each_node", "log_level", "log_level_replica"),
-}
-_LEFT_OUT_PREFIXES = ("hub_",)
+_ACCELERATE_CONFIGS = Path(__file__).parent.parent / "accelerate_configs"
 
 
 def recipe_texts(run: dict[str, Any], is_held: Callable[[str], bool]) -> dict[str, str]:
@@ -42,7 +37,7 @@ def recipe_texts(run: dict[str, Any], is_held: Callable[[str], bool]) -> dict[st
     texts = {}
     for stage, before in zip(stages, [None, *stages]):
         texts[f"{stage.name}.yaml"] = _recipe(stage, before)
-        texts[mixture_name(stage)] = _mixture(stage, is_held)
+        texts[mixture_name(stage)] = mixture_text(stage, mixture_of(stage, is_held), is_held)
         if stage.run.get("chat_template") is not None:
             texts[f"{stage.name}.jinja"] = stage.run["chat_template"]
         if stage.run.get("mixture_lock"):
@@ -86,6 +81,15 @@ def image_archive(source: dict[str, Any]) -> str:
     return f"{DATA_FOLDER}/{root or source['name'] + '/images'}.zip"
 
 
+def stage_command(stage: Stage) -> tuple[dict[str, str], list[str]]:
+    """
+    What trains one stage from inside `recipe/`: variables of the environment, and the words after `llava`.
+
+    `commands.sh` and `llava reproduce` are both made of it, so they run the same.
+    """
+    return training_environment(stage), training_arguments(stage)
+
+
 def training_arguments(stage: Stage) -> list[str]:
     """`llava train` for one stage, from inside `recipe/`, without the program's name."""
     command = ["train", "--config", f"{stage.name}.yaml", *_backend(stage)]
@@ -95,28 +99,51 @@ def training_arguments(stage: Stage) -> list[str]:
 def training_environment(stage: Stage) -> dict[str, str]:
     """On a CPU sums depend on the number of threads in their last bits, so it is part of the command."""
     hardware = stage.run["hardware"]
-    return {"OMP_NUM_THREADS": str(hardware["cpu_threads"])} if hardware.get("device") == "cpu" else {}
+    has_number = hardware.get("device") == "cpu" and hardware.get("cpu_threads") is not None
+    return {"OMP_NUM_THREADS": str(int(hardware["cpu_threads"]))} if has_number else {}
+
+
+def sorted_settings(stage: Stage) -> Settings:
+    """The settings of a stage: those that are obeyed when it runs again, and the others with reasons."""
+    has_template = stage.run.get("chat_template") is not None
+    settings = settings_of(stage.configuration, set(stage.run["recipe"]), has_template=has_template)
+    typed = _typed_accelerate_config(stage)
+    if typed is not None and typed not in _packaged_accelerate_configs():
+        settings.left_out["accelerate_config"] = (
+            f"{shown(typed)}: a file of the trainer's own; what fits the machine is used"
+        )
+    return settings
 
 
 def _backend(stage: Stage) -> list[str]:
-    """The accelerate configuration that was typed, and as many processes as there were."""
-    words = shlex.split(stage.run.get("command") or "")
-    options = []
-    if "--accelerate_config" in words[:-1]:
-        options = ["--accelerate_config", words[words.index("--accelerate_config") + 1]]
-    elif stage.run["hardware"].get("device") == "cpu":
+    """The packaged accelerate configuration that was typed, and as many processes as there were."""
+    hardware, typed, options = stage.run["hardware"], _typed_accelerate_config(stage), []
+    if typed in _packaged_accelerate_configs():
+        options = ["--accelerate_config", str(typed)]
+    elif hardware.get("device") == "cpu":
         options = ["--accelerate_config", "cpu"]
-    world_size = stage.run["hardware"].get("world_size", 1)
+    world_size = int(hardware.get("world_size", 1))
     return options if world_size == 1 else [*options, "--num_processes", str(world_size)]
+
+
+def _typed_accelerate_config(stage: Stage) -> str | None:
+    flag, words = "--accelerate_config", shlex.split(stage.run.get("command") or "")
+    for word, after in zip(words, [*words[1:], None]):
+        if word == flag:
+            return after
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _packaged_accelerate_configs() -> list[str]:
+    return sorted(path.stem for path in _ACCELERATE_CONFIGS.glob("*.yaml"))
 
 
 def _recipe(stage: Stage, before: Stage | None) -> str:
     """What was written first, then what was in force without having been written."""
-    kept = {
-        name: value
-        for name, value in stage.configuration.items()
-        if name not in _LEFT_OUT and not name.startswith(_LEFT_OUT_PREFIXES) and value is not None
-    }
+    settings = sorted_settings(stage)
+    kept = settings.kept
     for base in stage.run["base_models"]:
         name_field, revision_field = _MODEL_FIELDS[base["role"]]
         if base["role"] == "checkpoint" and before is not None:
@@ -132,8 +159,9 @@ def _recipe(stage: Stage, before: Stage | None) -> str:
     kept["train_data"] = mixture_name(stage)
     written = {name: value for name, value in kept.items() if name in {*stage.run["recipe"], *_always_written()}}
     defaults = {name: value for name, value in kept.items() if name not in written}
+    left_out = _comment([f"Left out: {name} {why}" for name, why in {**settings.left_out, **settings.refused}.items()])
     return (
-        f"# Stage {stage.number}, as it ran: `sh commands.sh` in this folder runs it again.\n\n"
+        f"# Stage {stage.number}, as it ran: `sh commands.sh` in this folder runs it again.\n{left_out}\n"
         f"{_yaml(written)}\n# Not written then, but in force: the defaults of that day.\n\n{_yaml(defaults)}"
     )
 
@@ -142,7 +170,8 @@ def _always_written() -> set[str]:
     return {"stage", "seed", "train_data", *(name for fields in _MODEL_FIELDS.values() for name in fields)}
 
 
-def _mixture(stage: Stage, is_held: Callable[[str], bool]) -> str:
+def mixture_of(stage: Stage, is_held: Callable[[str], bool]) -> dict[str, Any]:
+    """A stage's mixture with paths that start in `recipe/`."""
     mixture = {**stage.run["mixture"], "sources": [dict(source) for source in stage.run["mixture"]["sources"]]}
     for source in mixture["sources"]:
         archive = image_archive(source)
@@ -152,7 +181,12 @@ def _mixture(stage: Stage, is_held: Callable[[str], bool]) -> str:
         if is_held(archive):
             source["image_root"] = archive
         elif "://" not in source["path"] and is_held(source["path"]) and not is_held(source.get("image_root") or "."):
-            del source["image_root"]  # a source without a picture
+            source.pop("image_root", None)  # a source without a picture
+    return mixture
+
+
+def mixture_text(stage: Stage, mixture: dict[str, Any], is_held: Callable[[str], bool]) -> str:
+    """The file of a stage's mixture, which says at its top what somebody has to put there."""
     missing = [
         source["path"] for source in mixture["sources"] if "://" not in source["path"] and not is_held(source["path"])
     ]
@@ -160,14 +194,15 @@ def _mixture(stage: Stage, is_held: Callable[[str], bool]) -> str:
     if missing:
         note = (
             "# Not in this publication: put these there, or name another place with `llava reproduce --data_root`.\n"
-            + "".join(f"#   {path}\n" for path in missing)
+            + _comment([f"  {path}" for path in missing])
         )
     return f"# What stage {stage.number} learnt from. Paths start in this folder.\n{note}\n{_yaml(mixture)}"
 
 
 def _environment(stage: Stage) -> str:
     python = stage.run["versions"].get("python", "unknown")
-    lines = [f"{name}=={version}" for name, version in stage.run["environment"].items()]
+    packages = stage.run["environment"].items()
+    lines = [f"{name}=={version}" if version else f"# {name}, of no version" for name, version in packages]
     return (
         "\n".join([f"# Python {python}; every package that was installed when stage {stage.number} ran", *lines])
         + "\n"
@@ -175,17 +210,22 @@ def _environment(stage: Stage) -> str:
 
 
 def _commands(stages: list[Stage]) -> str:
-    lines = ["#!/bin/sh", "# Runs every stage again, from this folder.", "set -e", 'cd "$(dirname "$0")"']
+    text = '#!/bin/sh\n# Runs every stage again, from this folder.\nset -e\ncd "$(dirname "$0")"\n'
     for stage in stages:
         for base in stage.run["base_models"]:
             if base["origin"] == "folder" and not (base["role"] == "checkpoint" and stage.number > 1):
-                lines.append(f"# {base_of(base)}: {base['name']}, weights sha256 {base['digest']}")
+                text += _comment([f"{base_of(base)}: {base['name']}, weights sha256 {base['digest']}"])
         if stage.run.get("command"):
-            lines.append(f"# then: {stage.run['command']}")
-        threads = training_environment(stage)
-        settings = "".join(f"{name}={value} " for name, value in threads.items())
-        lines.append(settings + shlex.join(["llava", *training_arguments(stage)]))
-    return "\n".join(lines) + "\n"
+            text += _comment([f"then: {stage.run['command']}"])
+        variables, arguments = stage_command(stage)
+        text += "".join(f"{name}={shlex.quote(value)} " for name, value in variables.items())
+        text += shlex.join(["llava", *arguments]) + "\n"
+    return text
+
+
+def _comment(texts: list[str]) -> str:
+    """Lines that no shell and no YAML reader obeys, however many lines a text has."""
+    return "".join(f"# {line}".rstrip() + "\n" for text in texts for line in text.splitlines())
 
 
 def _yaml(values: dict[str, Any]) -> str:
@@ -201,8 +241,12 @@ __all__ = [
     "base_of",
     "image_archive",
     "mixture_name",
+    "mixture_of",
+    "mixture_text",
     "output_of",
     "recipe_texts",
+    "sorted_settings",
+    "stage_command",
     "training_arguments",
     "training_environment",
     "write_recipe_folder",

@@ -1,83 +1,108 @@
-"""A publication to the same checkpoint, trained again: every stage of `recipe/`, in a folder of its own."""
+"""Train a publication again: every stage of its recipe, in a folder of its own that holds nothing else."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-import yaml
-
+from transformers_llava.artifacts.children import python_command, with_installed_code_only
+from transformers_llava.hub.plain_files import UnsafeFileError, check_plain
 from transformers_llava.hub.recipe_folder import (
-    BASES_FOLDER,
-    DATA_FOLDER,
     OUTPUT_FOLDER,
     RECIPE_FOLDER,
-    base_of,
-    mixture_name,
     output_of,
-    training_arguments,
-    training_environment,
+    sorted_settings,
+    stage_command,
 )
-from transformers_llava.hub.stages import Stage, read_run, stages_of
+from transformers_llava.hub.stages import RunRecordError, Stage, read_run
+from transformers_llava.hub.verification import verify
+from transformers_llava.hub.work_folder import ReproductionError, WorkFolder, fetch_base, own_bases
 
 
 _REPLAY_VARIABLE = "TRANSFORMERS_LLAVA_REPLAY"  # of `training.command`, which this room does not import
-
-
-class ReproductionError(ValueError):
-    """It can not be trained again: something that the recipe needs is not there, or a stage failed."""
+_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "WANDB_API_KEY")
+# What the children need nothing of: whatever a library would do on its own, it does not reach the network.
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "disabled"}
+_QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "USE_HUB_KERNELS": "0"}
 
 
 def reproduce(
     folder: str | Path,
     output: str | Path,
     *,
+    expected: Any = None,
     data_root: str | Path | None = None,
     bases: dict[str, str] | None = None,
     replay: bool = False,
+    allow_remote_data: bool = False,
+    allow_base_download: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """
     Trains a publication again.
 
+    A publication is data that somebody else wrote. Of its record the settings in `hub.reproduced_settings` are obeyed,
+    of its files those that the record names are copied; nothing of it is run, and nothing is asked of the network
+    unless a flag allows it.
+
     Args:
         folder (`str`): The publication.
-        output (`str`): Where to work; gets a copy of `recipe/` with `output/<stage>` in it.
+        output (`str`): Where to work; gets `recipe/` with `output/<stage>` in it.
+        expected (`str`, *optional*): The digest or tag that the manifest must have; see `verify`.
         data_root (`str`, *optional*): Where data lie that the publication does not hold.
-        bases (`dict`, *optional*): Role -> folder of a base model that it does not hold.
+        bases (`dict`, *optional*): Role -> folder of a base model.
         replay (`bool`, *optional*): Only the rest of the last stage, from the `checkpoint-N` in `recipe/`. What was
             frozen is taken from the published weights.
-        say (`Callable`, *optional*): Told what happens.
+        allow_remote_data (`bool`, *optional*): Sources on the Hub (`hf://`) and images at http addresses are fetched.
+        allow_base_download (`bool`, *optional*): Base models that are named by their id on the Hub are fetched.
+        say (`Callable`, *optional*): Told what happens, and what is not obeyed.
 
     Returns:
         `Path`: The folder of the new checkpoint.
 
     Raises:
-        `ReproductionError`: with what is missing, or the stage that failed.
+        `ReproductionError`: with what is missing, not safe, or not as published; or the stage that failed.
     """
     folder, output = Path(folder), Path(output)
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ReproductionError(f"{str(output)!r} is not empty. Name a folder that may be filled.")
-    stages = stages_of(read_run(folder))
-    for difference in environment_differences(stages[-1]):
-        say(f"other than then: {difference}; identical bits are not to be expected")
-    work = output / RECIPE_FOLDER
-    shutil.copytree(folder / RECIPE_FOLDER, work)
-    _place_bases(work, bases or {})
-    if data_root is not None:
-        _point_at_data(work, stages, Path(data_root))
-    arguments: list[str] = []
-    if replay:
-        arguments = ["--resume", str(_prepare_replay(folder, work, stages))]
-        stages = stages[-1:]
-    _check_parts(work, stages)
+    try:
+        run = _read(folder)
+        work = WorkFolder(
+            folder,
+            output / RECIPE_FOLDER,
+            run,
+            bases=bases or {},
+            data_root=None if data_root is None else Path(data_root),
+            say=say,
+        )
+        _check_settings(work.stages, say)
+        _check_remote_data(work.stages, allow_remote_data)
+        _check_publication(folder, expected, data_root, bases or {})
+        for difference in environment_differences(work.stages[-1]):
+            say(f"other than then: {difference}; identical bits are not to be expected")
+        stages = work.stages[-1:] if replay else work.stages
+        if missing := work.missing_parts(stages):
+            raise ReproductionError(
+                f"the publication does not hold {', '.join(missing)}, so it cannot be trained again. Name them as "
+                "said in brackets."
+            )
+        for stage in stages:
+            for base in own_bases(stage):
+                if base["origin"] == "hub":
+                    fetch_base(base, allow_download=allow_base_download, say=say)
+        work.prepare(stages, replay=replay)
+        arguments = ["--resume", str(work.state)] if replay else []
+        work.write()
+    except (UnsafeFileError, RunRecordError) as error:
+        raise ReproductionError(str(error)) from error
     for stage in stages:
         say(f"stage {stage.name}")
-        _train(stage, work, arguments)
-    return work / output_of(stages[-1])
+        _train(stage, work.folder, arguments, is_online=allow_remote_data)
+    return work.folder / output_of(stages[-1])
 
 
 def environment_differences(stage: Stage) -> Iterator[str]:
@@ -91,73 +116,75 @@ def environment_differences(stage: Stage) -> Iterator[str]:
             yield f"{name} {now} (then {was})"
 
 
-def _place_bases(work: Path, bases: dict[str, str]) -> None:
-    for role, place in bases.items():
-        target = work / BASES_FOLDER / role
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(Path(place).resolve(), target_is_directory=True)
-
-
-def _point_at_data(work: Path, stages: list[Stage], data_root: Path) -> None:
-    """Paths of what the publication does not hold start at the person's folder."""
-    for stage in stages:
-        file = work / mixture_name(stage)
-        mixture = yaml.safe_load(file.read_text(encoding="utf-8"))
-        for source in mixture["sources"]:
-            for name in ("path", "image_root"):
-                value = source.get(name)
-                if value and "://" not in value and not (work / value).exists():
-                    source[name] = str(data_root.resolve() / Path(value).relative_to(DATA_FOLDER))
-        file.write_text(yaml.safe_dump(mixture, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _prepare_replay(folder: Path, work: Path, stages: list[Stage]) -> Path:
-    states = sorted(work.glob("checkpoint-*"))
-    if not states:
+def _read(folder: Path) -> dict[str, Any]:
+    """The record of a publication whose files are plain ones."""
+    if not folder.is_dir():
+        raise ReproductionError(f"{str(folder)!r} is no folder.")
+    check_plain(folder)
+    run = read_run(folder)
+    if not (folder / RECIPE_FOLDER).is_dir():
         raise ReproductionError(
-            "the publication holds no checkpoint of the run, so there is nothing to replay from; without --replay it "
-            "is trained from the beginning. `llava publish --replay_from` adds one."
+            f"{folder.name!r} has no {RECIPE_FOLDER}/: it is a checkpoint, and no publication of one. `llava publish "
+            "CHECKPOINT OWNER/NAME --output FOLDER` makes FOLDER a publication, without sending anything."
         )
-    if len(stages) > 1:  # the last stage starts from the one before: of that only what stayed frozen is needed
-        before = work / output_of(stages[-2])
-        before.mkdir(parents=True)
-        for path in folder.iterdir():
-            if path.is_file() and path.name not in ("run.json", "README.md", "manifest.json"):
-                shutil.copyfile(path, before / path.name)
-    target = work / output_of(stages[-1])
-    target.mkdir(parents=True)
-    return Path(shutil.move(states[-1], target)).resolve()
+    return run
 
 
-def _check_parts(work: Path, stages: list[Stage]) -> None:
-    missing = []
+def _check_settings(stages: list[Stage], say: Callable[[str], None]) -> None:
     for stage in stages:
-        mixture = yaml.safe_load((work / mixture_name(stage)).read_text(encoding="utf-8"))
-        for source in mixture["sources"]:
-            path = source["path"]
-            if "://" not in path and not (work / path).exists():
-                missing.append(f"the data of {source['name']!r} ({path}; --data_root)")
-        for base in stage.run["base_models"]:
-            is_output = base["role"] == "checkpoint" and stage.number > 1
-            if base["origin"] == "folder" and not is_output and not (work / base_of(base)).exists():
-                missing.append(f"the {base['role']} {base['name']!r} (--base {base['role']}=FOLDER)")
-    if missing:
+        settings = sorted_settings(stage)
+        if settings.refused:
+            words = "; ".join(f"{name} {why}" for name, why in settings.refused.items())
+            raise ReproductionError(
+                f"stage {stage.name} was trained with settings that are not obeyed here, and the weights would be "
+                f"others without them: {words}. Nothing is trained."
+            )
+        for name, why in settings.left_out.items():
+            say(f"stage {stage.name}: not obeyed: {name} {why}")
+
+
+def _check_remote_data(stages: list[Stage], is_allowed: bool) -> None:
+    if is_allowed:
+        return
+    for stage in stages:
+        for source in stage.run["mixture"]["sources"]:
+            places = [source[name] for name in ("path", "image_root") if "://" in (source.get(name) or "")]
+            if source.get("remote_images") == "fetch":
+                places.append("the addresses in its records (`remote_images: fetch`)")
+            if places:
+                raise ReproductionError(
+                    f"source {source['name']!r} of stage {stage.name} lies elsewhere: {', '.join(places)}. Nothing is "
+                    "asked of the network without your word: add --allow_remote_data."
+                )
+
+
+def _check_publication(folder: Path, expected: Any, data_root: str | Path | None, bases: dict[str, str]) -> None:
+    """Nothing is trained of a publication that is not what it says it is."""
+    report = verify(folder, expected=expected, data_root=data_root, bases=bases)
+    if report.failed or report.status("L0") != "ok" or report.status("L1") != "ok":
+        found = "; ".join(f"{check.level} {check.name}: {check.message}" for check in report.failed[:5])
+        more = f" and {len(report.failed) - 5} more" if len(report.failed) > 5 else ""
         raise ReproductionError(
-            f"the publication does not hold {', '.join(dict.fromkeys(missing))}, so it can not be trained again. Name "
-            "them as said in brackets."
+            f"the publication does not verify, so it is not trained again: {found or 'nothing was checked'}{more}. "
+            "`llava verify` says all of it."
         )
 
 
-def _train(stage: Stage, work: Path, arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "transformers_llava.cli.main", *training_arguments(stage), *arguments]
-    env = {**os.environ, **training_environment(stage), **({_REPLAY_VARIABLE: "1"} if arguments else {})}
+def _train(stage: Stage, work: Path, arguments: list[str], *, is_online: bool) -> None:
+    variables, words = stage_command(stage)
+    command = [*python_command("transformers_llava.cli.main"), *words, *arguments]
+    own = {name: value for name, value in os.environ.items() if is_online or name not in _TOKENS}
+    env = with_installed_code_only(own) | variables | ({} if is_online else {**_OFFLINE, **_QUIET})
+    if arguments:
+        env[_REPLAY_VARIABLE] = "1"
     log = work / OUTPUT_FOLDER / f"{stage.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
-        done = subprocess.run(command, cwd=work, env=env, stdout=file, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            command, cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+        )
     if done.returncode != 0:
-        last = " ".join(log.read_text(encoding="utf-8").strip().splitlines()[-3:])
+        last = " ".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:])
         raise ReproductionError(
             f"stage {stage.name} ended with status {done.returncode}: {last}. All of it is in {log}."
         )

@@ -1,6 +1,7 @@
-"""`llava reproduce`: a publication trained again from nothing but itself, and compared with what was published."""
+"""`llava reproduce`: train a publication again from nothing but itself, and compare with what was published."""
 
 import argparse
+import contextlib
 from typing import Any
 
 from transformers_llava.cli.errors import CommandError
@@ -12,8 +13,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "reproduce",
         help="train a published checkpoint again from what was published, and compare",
-        description="Runs every stage of `recipe/` in OUTPUT and compares the tensors. Exit status 0: identical, "
-        "or within tolerance; 1: neither.",
+        description="Verifies the publication, runs every stage of its recipe in OUTPUT and compares the tensors. Of "
+        "the publication only settings and data are used: no code, no upload, no report, and no request without a "
+        "flag. Exit status 0: identical, or within tolerance; 1: neither.",
         epilog="Example: llava reproduce me/llava-mine again",
         allow_abbrev=False,
     )
@@ -22,6 +24,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--replay", action="store_true", help="only the rest of the last stage, from the checkpoint that was published"
     )
+    for flag, meaning in (
+        ("--allow_remote_data", "fetch data that the publication names on the Hub (hf://) or at http addresses"),
+        ("--allow_base_download", "fetch base models that the publication names by their id on the Hub"),
+    ):
+        with contextlib.suppress(argparse.ArgumentError):  # `add_publication` has it already
+            parser.add_argument(flag, action="store_true", help=meaning)
     parser.set_defaults(run=run)
 
 
@@ -30,22 +38,44 @@ def run(args: argparse.Namespace) -> int:
 
     require_extra("hub", "`llava reproduce`")
     require_extra("train", "`llava reproduce`")
-    from transformers_llava.cli.commands.verify import bases_of, open_publication
+    from transformers_llava.cli.commands.verify import bases_of
     from transformers_llava.hub.reproducing import reproduce
     from transformers_llava.hub.verification import verify
 
-    folder, tag = open_publication(args)
+    folder, expected = _open(args)
+    bases = bases_of(args)
     try:
         retrained = reproduce(
             folder,
             args.output,
+            expected=expected,
             data_root=args.data_root,
-            bases=bases_of(args),
+            bases=bases,
             replay=args.replay,
+            allow_remote_data=args.allow_remote_data,
+            allow_base_download=args.allow_base_download,
             say=lambda what: print(what, flush=True),
         )
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
-    report = verify(folder, expected=tag, data_root=args.data_root, bases=bases_of(args), retrained=retrained)
+    report = verify(folder, expected=expected, data_root=args.data_root, bases=bases, retrained=retrained)
     print(report)
     return 0 if report.passed else 1
+
+
+def _open(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The publication's folder, and what its manifest has to be."""
+    from httpx2 import HTTPError  # what the Hub's client raises where there is no network
+
+    from transformers_llava.cli.commands.verify import open_publication
+
+    try:
+        return open_publication(args)
+    except HTTPError as error:
+        raise CommandError(
+            f"{args.publication!r} cannot be fetched: the Hub does not answer ({error}), so there is nothing to train "
+            "again. Check the network, or name a folder that the publication was downloaded to."
+        ) from error
+
+
+__all__ = ["add_parser", "run"]
