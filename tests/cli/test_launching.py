@@ -69,7 +69,7 @@ def test_the_default_fits_the_machine(
     monkeypatch.setattr(launching, "_num_gpus", lambda: num_gpus)
     (tmp_path / "recipe.yaml").write_text("language_model: frozen\n")
     command = training_command(tmp_path / "recipe.yaml", [])
-    assert f"{name}.yaml" in command[4]
+    assert f"{name}.yaml" in command[5]
     assert ("--num_processes" in command) == (num_gpus == 4)
 
 

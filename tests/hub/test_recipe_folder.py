@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from transformers_llava.hub.own_parts import PLACES_NAME, MissingPartError, copy_own_parts
-from transformers_llava.hub.recipe_folder import recipe_texts, write_recipe_folder
+from transformers_llava.hub.recipe_folder import recipe_texts, sorted_settings, stage_command, write_recipe_folder
 from transformers_llava.hub.stages import RunRecordError, read_run, stages_of
 from transformers_llava.training.recipe import Recipe
 
@@ -41,6 +41,60 @@ def test_a_stage_file_is_a_recipe_with_every_setting_that_was_in_force(checkpoin
     assert "adam_beta2: 0.999" in defaults
     assert "OMP_NUM_THREADS=1 llava train --config 2_instruct.yaml --accelerate_config cpu" in texts["commands.sh"]
     assert f"torch=={run['versions']['torch']}" in texts["environment.txt"]
+
+
+def test_settings_are_obeyed_left_out_or_refused_each_by_name(checkpoint: Path) -> None:
+    run = read_run(checkpoint)
+    run["configuration"] |= {
+        "push_to_hub": True,
+        "hub_model_id": "me/x",
+        "report_to": ["wandb"],
+        "deepspeed": "ds.json",
+        "attn_implementation": "owner/kernel",
+        "dataloader_num_workers": 10_000,
+        "eval_strategy": "steps",
+        "torch_compile_backend": "evil",
+        "gradient_checkpointing_kwargs": {"context_fn": "os.system"},
+        "language_model_name_or_path": "../../elsewhere",
+        "weight_decay": {"a": 1},
+        "brand_new": True,
+    }
+    run["recipe"] |= {"brand_new": True}
+    run["command"] = "llava train --config x.yaml --accelerate_config=mine.yaml"
+    stage = stages_of(run)[-1]
+    settings = sorted_settings(stage)
+    assert settings.refused.keys() == {
+        *("attn_implementation", "dataloader_num_workers", "torch_compile_backend", "weight_decay"),
+        "gradient_checkpointing_kwargs",
+    }
+    assert settings.left_out.keys() == {
+        *("push_to_hub", "hub_model_id", "report_to", "deepspeed", "brand_new", "accelerate_config"),
+    }
+    values = yaml.safe_load(recipe_texts(run, lambda _: True)["2_instruct.yaml"])
+    assert not values.keys() & {*settings.refused, *settings.left_out, "language_model_name_or_path", "eval_strategy"}
+    assert values["learning_rate"] == 1e-3
+    assert stage_command(stage)[1] == [
+        *("train", "--config", "2_instruct.yaml", "--accelerate_config", "cpu"),
+        *("--output_dir", "output/2_instruct"),
+    ]
+
+
+def test_a_packaged_accelerate_configuration_is_obeyed(checkpoint: Path) -> None:
+    run = read_run(checkpoint)
+    for typed in ("--accelerate_config ddp", "--accelerate_config=ddp"):
+        run["command"] = f"llava train {typed} --config x.yaml"
+        assert "ddp" in stage_command(stages_of(run)[-1])[1]
+    for typed in ("--accelerate_config ../accelerate_configs/ddp", "--accelerate_config recipe/x.yaml"):
+        run["command"] = f"llava train {typed}"
+        assert stage_command(stages_of(run)[-1])[1][3:5] == ["--accelerate_config", "cpu"]
+
+
+def test_a_command_over_several_lines_stays_a_comment(checkpoint: Path) -> None:
+    run = read_run(checkpoint)
+    run["command"] = "llava train --train_data '[{name: x,\n  path: y}]\r\n# z'\ntouch evil"
+    run["base_models"][0] |= {"role": "language_model", "name": "mine\ntouch evil"}
+    for line in recipe_texts(run, lambda _: True)["commands.sh"].splitlines():
+        assert line.startswith(("#", "set -e", "cd ", "OMP_NUM_THREADS=1 llava train ")), line
 
 
 def test_what_is_not_in_the_publication_is_said_at_the_top_of_the_mixture(checkpoint: Path) -> None:
