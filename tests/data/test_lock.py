@@ -41,7 +41,12 @@ def with_value(value, *path) -> str:
     count = dict.fromkeys(("num_read", "num_kept", "num_used", "num_repeated_ids", "num_images"), 1)
     source = {"digest": "sha256:0", "digest_covers": "messages", "dropped": {}, "filtered": {}, **count}
     lock = {
-        "version": 1, "seed": 0, "row_order": "file", "num_used": 2, "digest": "x", "order_digest": "x",
+        "version": 1,
+        "seed": 0,
+        "row_order": "file",
+        "num_used": 2,
+        "digest": "x",
+        "order_digest": "x",
         "sources": [{"name": "a", **source}, {"name": "b", **source}],
     }
     holder = lock

@@ -37,15 +37,15 @@ def _listed(folder: Path, manifest: Manifest, present: PresentFiles) -> Iterator
 
 def _not_listed(manifest: Manifest, present: PresentFiles) -> Iterator[Found]:
     for name in sorted(present.sizes.keys() - manifest.files.keys() - NOT_LISTED):
-        status = "skipped" if _is_harmless(name) else "failed"
+        status = "skipped" if is_harmless(name) else "failed"
         yield Found(name, status, "it is there, and the manifest does not list it")  # type: ignore[arg-type]
     for folder, count in present.aside.items():
         whose = "git's own" if folder == ".git" else "of the Hub's client"
         yield Found(folder, "skipped", f"{count} files are {whose}; the manifest does not list them")
 
 
-def _is_harmless(name: str) -> bool:
-    """A text or an image for readers; below `recipe/` nothing is, for data may read it."""
+def is_harmless(name: str) -> bool:
+    """Whether a file that the manifest does not list is a text or an image for readers; below `recipe/` none is."""
     path = PurePosixPath(name)
     return path.suffix.lower() in _HARMLESS and path.parts[0] != RECIPE_FOLDER
 
@@ -67,4 +67,4 @@ def check_signature(folder: Path, public_key: str | Path | None) -> Iterator[Fou
         yield Found("signature", "ok", f"made with the private half of {Path(public_key).name}")
 
 
-__all__ = ["check_files", "check_signature"]
+__all__ = ["check_files", "check_signature", "is_harmless"]

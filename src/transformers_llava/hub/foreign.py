@@ -3,14 +3,14 @@
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
 from transformers_llava.artifacts.untrusted import parse_json, path_inside
-from transformers_llava.hub.checks import check_contents
-from transformers_llava.hub.manifest import listed_files, write_manifest
+from transformers_llava.hub.content_checks import is_harmless
+from transformers_llava.hub.manifest import NOT_LISTED, listed_files, write_manifest
 from transformers_llava.hub.remote import RemoteState, read_remote_text
 from transformers_llava.hub.signing import sign
 from transformers_llava.hub.staging import Publication
@@ -35,25 +35,16 @@ class ForeignFiles:
 
 def find_foreign_files(publication: Publication, remote: RemoteState, before: set[str]) -> ForeignFiles:
     """
-    Sorts them by what verification itself will say of each.
+    Sort them by what verification will say of each.
 
     Args:
         before (`set[str]`): What an earlier publication has put there.
     """
     ours = {path.relative_to(publication.folder).as_posix() for path in publication.folder.rglob("*")}
-    names = sorted(remote.files.keys() - ours - before)
-    status: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in names:  # without their contents, which nobody has to fetch for this
-            path = path_inside(scratch, name, "a file of the repository")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        alone = replace(publication.manifest, files={}, tensors={})
-        for name, verdict, _ in check_contents(Path(scratch), alone):
-            status[name] = "failed" if "failed" in (verdict, status.get(name)) else verdict
+    names = sorted(remote.files.keys() - ours - before - NOT_LISTED)
     return ForeignFiles(
-        harmless=[name for name in names if status.get(name) == "skipped"],
-        refused=[name for name in names if status.get(name) == "failed"],
+        harmless=[name for name in names if is_harmless(name)],
+        refused=[name for name in names if not is_harmless(name)],
     )
 
 
