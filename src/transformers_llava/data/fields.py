@@ -16,7 +16,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 _WORDS: dict[str, str] = {
     "text": "text; put quotes around it if it looks like a number or a date",
     "integer": "a whole number",
-    "number": "a number",
+    "number": "a number (YAML takes 1e-3 for text: write 0.001)",
     "bool": "true or false",
     "list": "a list",
 }
