@@ -169,6 +169,12 @@ def test_a_tiff_with_tiles_larger_than_the_limit_is_a_bomb() -> None:
     assert reason(open_image, embedded(data)) == "decompression_bomb"
 
 
+def test_a_side_that_is_far_too_long_is_a_bomb() -> None:
+    data = encoded("PNG", Image.new("L", (limits.MAX_IMAGE_SIDE + 1, 1)))
+    for action in (open_image, image_size):
+        assert reason(action, embedded(data)) == "decompression_bomb"
+
+
 def test_a_limit_that_a_library_has_taken_away_still_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     monkeypatch.setattr(decoding, "MAX_IMAGE_PIXELS", 100)

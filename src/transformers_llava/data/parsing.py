@@ -32,9 +32,11 @@ from transformers_llava.data.schema import EXAMPLE_FEATURES, Example, ImageRefer
 
 logger = logging.getLogger(__name__)
 
-# The code that decides what a file is parsed into: with other code, what was kept is not taken again.
+# The code that decides what a file is parsed into, and which of its pictures are good (verdicts lie beside the parsed
+# file): with other code, what was kept is not taken again.
 _PARSERS = (
     "archives.py",
+    "decoding.py",
     "filtering.py",
     "formats.py",
     "images.py",
