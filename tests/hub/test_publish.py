@@ -75,13 +75,13 @@ def test_a_stranger_loads_verifies_and_asks_what_was_published(
     repo_id = "loopback/tiny"
     command = [*LLAVA, "publish", str(checkpoint), repo_id, "--self_contained", "--allow_incomplete"]
     planned = loopback_hub.start(*command)
-    out, _ = planned.communicate(timeout=120)
+    out, _ = planned.communicate(timeout=300)
     assert planned.returncode == 0, out
     assert "nothing was sent" in out
     assert not loopback_hub.repo(repo_id).exists()
 
     sent = loopback_hub.start(*command, "--yes")
-    out, _ = sent.communicate(timeout=180)
+    out, _ = sent.communicate(timeout=300)
     assert sent.returncode == 0, out
     tag = out.split(f"published: {repo_id}@")[1].split()[0]
     assert loopback_hub.repo(repo_id).refs("refs/tags/")  # and nothing else was tagged
@@ -89,10 +89,10 @@ def test_a_stranger_loads_verifies_and_asks_what_was_published(
 
     again = loopback_hub.start(*command, "--yes")
     verified = loopback_hub.start(*LLAVA, "verify", repo_id, caches=tmp_path / "stranger")
-    out, _ = again.communicate(timeout=180)
+    out, _ = again.communicate(timeout=300)
     assert again.returncode == 0, out
     assert "nothing to send" in out
-    out, _ = verified.communicate(timeout=180)
+    out, _ = verified.communicate(timeout=300)
     assert verified.returncode == 0, out
     assert all(f"L{level} OK" in out for level in (0, 1, 2)), out
     assert f"ok       tags of the repository: {tag}; whoever may write" in out
@@ -114,10 +114,10 @@ def test_anybody_replays_the_end_of_the_run_from_the_repository(
 ) -> None:
     command = [*LLAVA, "publish", str(checkpoint), "loopback/tiny", "--self_contained", "--allow_incomplete", "--yes"]
     sent = loopback_hub.start(*command, "--replay_from", str(checkpoint / "checkpoint-2"), "--no_check")
-    out, _ = sent.communicate(timeout=180)
+    out, _ = sent.communicate(timeout=300)
     assert sent.returncode == 0, out
     again = loopback_hub.start(*LLAVA, "reproduce", "loopback/tiny", str(tmp_path / "again"), "--replay")
-    out, _ = again.communicate(timeout=240)
+    out, _ = again.communicate(timeout=300)
     assert again.returncode == 0, out
     assert "L3 OK" in out
     assert "every tensor is identical, bit for bit" in out
