@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import pickle
+import random
 import struct
 import tarfile
 import uuid
@@ -283,6 +284,22 @@ def _with_bounds(**bounds: int) -> Callable[..., None]:
         usual(self, name, **bounds)
 
     return init
+
+
+def test_a_damaged_file_never_raises(tmp_path: Path) -> None:
+    generator = random.Random(0)
+    made = {name: make(tmp_path) for name, make in CONTAINERS.items() if name != "long_line.json"}
+    for number in range(400):
+        name = generator.choice(sorted(made))
+        content = bytearray(made[name])
+        for _ in range(generator.randint(1, 6)):
+            content[generator.randrange(min(len(content), generator.choice([len(content), 64])))] = (
+                generator.randrange(256)
+            )
+        (tmp_path / "damaged").write_bytes(content[: generator.choice([len(content), len(content) // 2])])
+        reading = scan_files.Reading("damaged")
+        for piece in scan_files.read_pieces(tmp_path / "damaged", reading):
+            assert isinstance(piece.text, str), (number, name)
 
 
 def test_a_token_across_the_edge_of_two_chunks_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
