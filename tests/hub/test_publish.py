@@ -269,7 +269,7 @@ def test_a_secret_never_leaves(
     folder = tmp_path / "leaky"
     shutil.copytree(publication.folder, folder)
     (folder / "mixture.md").write_text("HF_TOKEN=hf_" + "aB3" * 11 + "x\n")
-    leaky = Publication(**{**vars(publication), "folder": folder, "findings": scan_folder(folder)})
+    leaky = Publication(**{**vars(publication), "folder": folder, "findings": scan_folder(folder).findings})
     plan = plan_publication(leaky, "loopback/leaky", api)
     assert "must not leave: " in str(plan)
     assert "mixture.md" in str(plan)
