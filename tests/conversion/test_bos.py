@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
+from transformers import AutoProcessor, pipeline
 
 from original_folders import write_original
 from tiny import make_image
@@ -78,8 +78,22 @@ def test_the_pipeline_has_exactly_one_bos(folders, kind, monkeypatch):
     assert seen[0][0] == 1
 
 
-def test_a_server_loads_the_same_processor(folders):
-    """`transformers serve` and OpenAI-style clients end in the paths above: what the Auto classes give."""
-    for folder in folders.values():
-        model = AutoModelForImageTextToText.from_pretrained(folder)
-        assert model.generation_config.bos_token_id in (1, None)
+@pytest.mark.parametrize("kind", ["original", "converted", "exported"])
+def test_a_server_builds_a_prompt_with_exactly_one_bos(folders, kind):
+    """Its own loading and its own call of the template; tests/cli/test_serve_client.py asks a running one by HTTP."""
+    model_manager = pytest.importorskip("transformers.cli.serving.model_manager", reason="no server in transformers")
+    manager = model_manager.ModelManager(device="cpu", dtype="float32")
+    _, processor = manager.load_model_and_processor(manager.process_model_name(str(folders[kind])))
+    conversation = [{"role": "user", "content": [{"type": "image", "image": make_image()}, CONTENT[1]]}]
+    inputs = processor.apply_chat_template(
+        conversation, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    ids = inputs["input_ids"][0].tolist()
+    assert ids[0] == 1
+    assert ids.count(1) == 1
+    assert (
+        ids
+        == AutoProcessor.from_pretrained(folders["converted"]).apply_chat_template(
+            conversation, add_generation_prompt=True, tokenize=True, return_dict=True
+        )["input_ids"][0]
+    )

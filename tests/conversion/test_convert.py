@@ -13,7 +13,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 from original_folders import write_original
 from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
 from transformers_llava.cli.main import main
-from transformers_llava.conversion import convert as convert_module
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.parity import check_parity
 
@@ -226,7 +225,3 @@ def test_nothing_of_a_machine_is_written(tmp_path, original):
     for file in (tmp_path / "ours").iterdir():
         if file.suffix in (".json", ".jinja", ".py"):
             assert str(tmp_path) not in file.read_text(), file.name
-
-
-def test_the_story_is_one_function():
-    assert convert_module.__all__ == ["convert_checkpoint"]
