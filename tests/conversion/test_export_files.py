@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 from transformers import AutoProcessor, LlavaConfig
 
 from original_folders import write_original
@@ -113,3 +114,24 @@ def test_what_4_57_computes_otherwise_is_said(tmp_path):
     assert any("transformers 4" in note and "gemma" in note for note in report.notes)
     config = OpenLlavaConfig.from_pretrained(tmp_path / "gemma")
     assert any("transformers 4" in note for note in builtin_differences(config))
+
+
+@pytest.mark.parametrize("name", ["ours", "exported", "back"])
+def test_the_report_accounts_for_every_field_and_weight_in_every_direction(folders, name):
+    report = read(folders / name / "conversion_report.json")
+    source = folders / {"ours": "original", "exported": "ours", "back": "exported"}[name]
+    assert set(read(source / "config.json")) <= {row["source"].split(".")[0] for row in report["config"]["fields"]}
+    with safe_open(folders / name / "model.safetensors", "pt") as tensors:
+        assert set(tensors.keys()) == {row["target"] for row in report["weights"] if row["target"]}
+    with safe_open(source / "model.safetensors", "pt") as tensors:
+        assert set(tensors.keys()) <= {row["source"] for row in report["weights"]}
+    assert all(row["reason"] for row in report["weights"] if not (row["source"] and row["target"]))
+    if name == "exported":
+        accounted = {row["source"] for row in report["export"]["fields"]} | {
+            row["target"] for row in report["export"]["fields"]
+        }
+        assert set(read(source / "config.json")) <= accounted
+        assert set(read(folders / name / "config.json")) - {"open_llava"} <= accounted
+        assert all(row["reason"] for row in report["export"]["fields"] if row["status"] != "MAPPED")
+    else:
+        assert report["export"] is None

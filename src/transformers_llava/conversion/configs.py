@@ -95,7 +95,10 @@ def convert_config(
     if layout == "builtin":
         return convert_builtin(dict(config_dict), folder)
     if layout == "open_llava":
-        return config_dict, ConfigReport("open_llava")
+        report = ConfigReport("open_llava")
+        for name, value in sorted(config_dict.items()):
+            report.add("MAPPED", name, name, value)
+        return config_dict, report
     raise ValueError(
         f"config.json has model_type={config_dict.get('model_type')!r} and neither the keys of an original LLaVA "
         "(mm_vision_tower) nor those of llava-hf (text_config), so it is no LLaVA that this package knows. Plain "

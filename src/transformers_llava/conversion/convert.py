@@ -22,6 +22,7 @@ from transformers_llava.conversion.export import (
     save_builtin_processor,
 )
 from transformers_llava.conversion.export_files import rewrite_for_older_readers
+from transformers_llava.conversion.export_report import export_fields, export_weights
 from transformers_llava.conversion.reading import reading
 from transformers_llava.conversion.reports import REPORT_FILE, ConversionReport
 from transformers_llava.conversion.sources import Source, open_source
@@ -103,7 +104,10 @@ def convert_checkpoint(
     )
     with _all_or_nothing(target) as folder:
         if to == "builtin":
-            _write_builtin(opened, state, folder, max_shard_size)
+            exported = builtin_state(state, opened.config)
+            report.export = export_fields(opened.config)
+            report.weights = export_weights(opened.weights, exported)
+            _write_builtin(opened, exported, folder, max_shard_size)
         else:
             _write_open_llava(opened, state, folder, max_shard_size, with_code)
         report.files = sorted([*(path.name for path in folder.iterdir()), REPORT_FILE])
@@ -141,7 +145,7 @@ def _write_open_llava(
 
 
 def _write_builtin(source: Source, state: State, folder: Path, max_shard_size: int | str | None) -> None:
-    write_state(builtin_state(state, source.config), folder, max_shard_size=max_shard_size)
+    write_state(state, folder, max_shard_size=max_shard_size)
     builtin_config(source.config, _main_dtype(state)).save_pretrained(folder)
     save_builtin_processor(source.processor, source.config, folder)
     _generation_config(source).save_pretrained(folder)
