@@ -1,12 +1,14 @@
 """Saved processors pad on the left: a pipeline answers a batch as it answers one by one, from every kind of folder."""
 
 import pytest
+import torch
 from transformers import AutoProcessor, PreTrainedTokenizerFast, pipeline
 
 from original_folders import write_original
-from tiny import PINPOINTS, TEMPLATE, make_config, make_image, make_model, make_tokenizer
+from tiny import PINPOINTS, TEMPLATE, make_config, make_image, make_model, make_processor, make_tokenizer
 from transformers_llava import OpenLlavaProcessor
 from transformers_llava.conversion.convert import convert_checkpoint
+from transformers_llava.data.collators import PaddedCollator
 from transformers_llava.demo.tokenizer import make_tokenizer as make_demo_tokenizer
 
 
@@ -68,3 +70,27 @@ def test_a_folder_that_pads_right_is_converted_to_one_that_pads_left(folders, tm
 
 def test_the_demo_s_tokenizer_pads_left(tmp_path):
     assert make_demo_tokenizer(["a red circle"], tmp_path).padding_side == "left"
+
+
+def test_training_batches_do_not_depend_on_the_side_that_the_processor_says():
+    batches = []
+    for side in ("left", "right"):
+        processor = make_processor()
+        processor.tokenizer.padding_side = side
+        examples = [
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": question}]},
+                    {"role": "assistant", "content": [{"type": "text", "text": "Yes."}]},
+                ],
+                "images": [],
+                "id": question,
+                "source": "test",
+            }
+            for question in ("Hi?", "Is there anything else?")
+        ]
+        batches.append(PaddedCollator(processor)(examples))
+    assert batches[0]["attention_mask"][0, 0] == 1
+    assert batches[0]["attention_mask"][0, -1] == 0
+    for name, tensor in batches[0].items():
+        assert torch.equal(tensor, batches[1][name]), name
