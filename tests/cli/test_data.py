@@ -1,6 +1,7 @@
 """`llava data` on tiny files."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,37 @@ def test_verify_says_which_source_changed_and_how(capsys: pytest.CaptureFixture,
     out = run(capsys, "verify", "mine.yaml", "mixture.lock.json", status=1)
     assert out.startswith("source 'b': its messages and image bytes are not what they were (")
     assert len(out.splitlines()) == 1
+
+
+def test_verify_sees_an_image_exchanged_under_the_same_size_and_time(
+    capsys: pytest.CaptureFixture, mixture: Path
+) -> None:
+    image = mixture.with_name("1.png")
+    tiny.make_image(seed=1).save(image, "BMP")
+    run(capsys, "lock", "mine.yaml")
+    status, content = image.stat(), bytearray(image.read_bytes())
+    content[-1] ^= 1
+    image.write_bytes(bytes(content))
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    out = run(capsys, "verify", "mine.yaml", "mixture.lock.json", status=1)
+    assert [line.split(":")[0] for line in out.splitlines()] == ["source 'a'", "source 'b'"]
+
+
+LOCK = {"version": 1, "seed": 0, "row_order": "file", "num_used": 1, "digest": "", "order_digest": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"version": 1}', "`seed` is missing"),
+        (json.dumps({**LOCK, "sources": [1]}), "`sources` is no list of blocks of fields"),
+    ],
+)
+def test_a_broken_lock_is_one_message(capsys: pytest.CaptureFixture, mixture: Path, text: str, complaint: str) -> None:
+    mixture.with_name("other.json").write_text(text)
+    assert complaint in run(capsys, "verify", "mine.yaml", "other.json", status=2)
 
 
 def test_without_a_lock_missing_pictures_are_told(capsys: pytest.CaptureFixture, mixture: Path) -> None:

@@ -2,11 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-
-if TYPE_CHECKING:
-    from transformers_llava.hub.expectations import Expected
+from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
@@ -91,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-def open_publication(args: argparse.Namespace) -> "tuple[Path, Expected]":
-    """A folder that holds it, and what its manifest has to be."""
+def open_publication(args: argparse.Namespace) -> tuple[Path, Any]:
+    """A folder that holds it, and what its manifest has to be (an `Expected`, for `verify`)."""
     from huggingface_hub import HfApi
 
     from transformers_llava.cli.errors import CommandError
