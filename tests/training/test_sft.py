@@ -95,6 +95,8 @@ def test_the_sampler_gives_every_step_its_own_records(run: Callable, monkeypatch
         ({"train_data": "mixture.yaml"}, "mixture file 'mixture.yaml' does not exist"),
         ({"train_data": [{"name": "a", "paht": "b"}]}, "`train_data` can not be used: .*paht"),
         ({"train_data": [{"name": "a", "path": "nowhere.json"}]}, "`train_data` can not be used: .*nowhere.json"),
+        ({"language_model_name_or_path": "nobody/nothing"}, "recipe names .*nobody/nothing.* cannot be loaded"),
+        ({"vision_tower_name_or_path": "./nowhere"}, "recipe names .*nowhere.* cannot be loaded"),
     ],
 )
 def test_a_run_that_can_not_start_says_why(run: Callable, changes: dict[str, Any], message: str) -> None:

@@ -163,8 +163,16 @@ def _load_model(
 ) -> tuple[OpenLlavaForConditionalGeneration, OpenLlavaProcessor]:
     """The model as it will train, but for what peft and the backend wrap around it."""
     check_requirements(recipe)
-    with whole_weights(recipe.sft.deepspeed_plugin):
-        model, processor = load_model(recipe.model, seed=recipe.sft.seed)
+    try:
+        with whole_weights(recipe.sft.deepspeed_plugin):
+            model, processor = load_model(recipe.model, seed=recipe.sft.seed)
+    except RecipeError:
+        raise
+    except (OSError, ValueError) as error:  # not there, not to be reached, or not what it should be
+        config = recipe.model
+        fields = (config.model_name_or_path, config.language_model_name_or_path, config.vision_tower_name_or_path)
+        names = " with ".join(repr(name) for name in fields if name is not None)
+        raise RecipeError(f"the model that the recipe names ({names}) cannot be loaded: {error}") from error
     apply_component_config(model, recipe.components, frozen_dtype=half)
     if recipe.data.packed:
         check_packs(model, half)
