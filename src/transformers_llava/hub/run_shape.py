@@ -236,7 +236,7 @@ _REQUIRED: dict[str, Shape] = {
         others=anything,
     ),
     "loss_history": listing(
-        mapping({"step": whole()}, {"loss": number(finite=False)}, others=anything), most=MAX_LOGGED_STEPS
+        mapping({"step": whole()}, {"loss": optional(number(finite=False))}, others=anything), most=MAX_LOGGED_STEPS
     ),
     "weights": mapping_of(_WEIGHT_FILE, _SHA256, most=MAX_WEIGHT_FILES),
 }
