@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerBase
@@ -130,6 +130,7 @@ class OpenLlavaProcessor(ProcessorMixin):
     def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:
         """Does nothing: the class belongs to an installed package, and a copy of this one file could not run alone."""
 
+    @wraps(ProcessorMixin.__call__)  # the library reads the signature
     def __call__(self, *args: Any, **kwargs: Any) -> OpenLlavaBatchFeature:
         """See the library's; labels that are put into the result never count an image position."""
         batch = super().__call__(*args, **kwargs)
