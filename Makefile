@@ -18,7 +18,7 @@ TEST_ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test old-transformers soak bench gpu cards wheel docs style types clean
+.PHONY: help install demo test old-transformers conformance soak bench gpu cards wheel docs style types clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 20
@@ -48,6 +48,9 @@ old-transformers: $(STAMP)  ## exports load in transformers 4.57.6 and answer as
 	$(OLD)/venv/bin/python -m pip install --quiet --disable-pip-version-check numpy pillow transformers==4.57.6
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/old_transformers.py write $(OLD)/folders
 	HF_HUB_OFFLINE=1 $(OLD)/venv/bin/python tests/old_transformers.py compare $(OLD)/folders
+
+conformance: $(STAMP)  ## transformers' own tests against our classes and the built-in ones (20 minutes; fetches them by pip)
+	$(BIN)/python -m benchmarks.conformance.run $(ARGS)
 
 soak: $(STAMP)  ## kill trainings at random moments, resume them, compare the bits (5 minutes)
 	GOMP_SPINCOUNT=20000 $(BIN)/python -m benchmarks.soak --json benchmarks/results/soak.json
