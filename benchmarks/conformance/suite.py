@@ -122,7 +122,13 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _pip(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments], check=True)
+    """Quietly; what pip said is shown if it fails for another reason than an address out of reach."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        if not arguments[-1].startswith("https://"):
+            print(done.stderr[-2000:], file=sys.stderr)
+        raise subprocess.CalledProcessError(done.returncode, command)
 
 
 __all__ = ["Suite", "default_cache", "prepare"]
