@@ -73,8 +73,8 @@ def test_what_cannot_be_inspected_is_one_message(
         assert cli.main(["inspect", "data", "--config", "tiny/2_instruct", *common, *fields]) == 2
         return capsys.readouterr().err
 
-    assert "gone.jinja' cannot be read as a template" in complaint("--chat_template", str(tmp_path / "gone.jinja"))
-    assert "cannot be read as a template" in complaint("--chat_template", str(tmp_path / "binary.jinja"))
+    assert "gone.jinja' cannot be read" in complaint("--chat_template", str(tmp_path / "gone.jinja"))
+    assert "cannot be read" in complaint("--chat_template", str(tmp_path / "binary.jinja"))
     assert "the chat template is no Jinja" in complaint("--chat_template", str(tmp_path / "broken.jinja"))
     assert "no such role" in complaint("--chat_template", str(tmp_path / "raising.jinja"))
     assert "weight='x'. It must be a number" in complaint(source=", weight: x")

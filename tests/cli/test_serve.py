@@ -33,9 +33,9 @@ def test_options_reach_the_model_and_the_web_server(monkeypatch: pytest.MonkeyPa
 
 
 def test_missing_server_libraries_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    from transformers.utils import import_utils
+    from transformers_llava.cli import extras
 
-    monkeypatch.setattr(import_utils, "is_serve_available", lambda: False)
+    monkeypatch.setattr(extras, "_is_installed", lambda module: module != "uvicorn")
     assert main(["serve", "my-checkpoint"]) == 2
     assert "transformers-llava[serve]" in capsys.readouterr().err
 

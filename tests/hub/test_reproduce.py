@@ -156,6 +156,17 @@ def test_without_a_network_the_message_says_so(
     assert "network" in said
 
 
+def test_a_folder_of_data_is_read_only_when_told(publication: Path, tmp_path: Path) -> None:
+    """`datasets` opens whatever the files of such a folder name, in the publication or not."""
+    folder = tmp_path / "with_folder"
+    shutil.copytree(publication, folder)
+    change_run(folder, lambda run: run["previous"][0]["mixture"]["sources"][0].__setitem__("path", "data/toys"))
+    make_consistent(folder)
+    with pytest.raises(ReproductionError, match=r"'toys' of stage 1_align is a folder.*--allow_dataset_folders"):
+        reproduce(folder, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
 def test_base_models_with_an_address_are_fetched_only_when_told(publication: Path, tmp_path: Path) -> None:
     """With a folder of one's own nothing is fetched, and nobody is asked."""
     folder = tmp_path / "pinned"

@@ -14,6 +14,7 @@ MAX_REQUEST_BYTES = 64 * 2**20  # a body with its images in base64; more is answ
 MAX_REQUEST_IMAGES = 32
 MAX_REQUEST_MESSAGES = 1_000
 MAX_STOP_STRINGS = 16
+
 # The scan of a publication before it leaves. What lies beyond a bound is not read, and the plan says so with its size.
 SCAN_MAX_BYTES_PER_FILE = 2**30  # unpacked, of one file with all it contains; a gigabyte of text takes some minutes
 SCAN_MAX_SKIPPED_BYTES = 64 * 2**30  # pixels that are unpacked only to get at what stands behind them
@@ -28,6 +29,7 @@ SCAN_MAX_FINDINGS = 20  # of one kind in one file that are listed; the rest is c
 MAX_LICENSE_STATEMENT = 1000  # characters
 MAX_LICENSE_FILE_BYTES = 2**20  # of a license file beside a base model; the GPL has 35 kB
 MAX_LICENSE_FILES = 20  # of one base model
+
 # Adapters of others: peft matches each pattern as a regular expression against each module's name.
 MAX_LORA_PATTERNS = 10_000  # one per module of a language model with 100 layers is about a thousand
 MAX_LORA_PATTERN_LENGTH = 200
@@ -42,10 +44,7 @@ MAX_PINPOINT_TEXT = 2**16  # characters of the same list, written as text
 MAX_CANVAS_SIDE = 2**20  # pixels: 3,456
 MAX_LAYERS = 2048  # of a language model or a tower, which are built to learn the names of their weights: 126
 MAX_PROJECTOR_LAYERS = 64  # 2
-# Images of data sets: the formats that are opened, by Pillow's names. Nothing else is, whatever the file is called:
-# Pillow would hand PostScript to Ghostscript, and its rarer decoders are of little use and much surface. What cameras
-# write as MPO is opened as JPEG.
-IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
 # Images of data sets. Their formats are an allow-list too: `IMAGE_FORMATS` in modeling/opening_open_llava.py, whose
 # files import nothing but each other.
 MAX_IMAGE_PIXELS = 89_478_485  # Pillow's own limit; used where somebody has set PIL.Image.MAX_IMAGE_PIXELS to None
@@ -60,6 +59,7 @@ MAX_REMOTE_ATTEMPTS = 3
 
 # Mixtures: how often every record of a source may be used; the rows that are drawn are a list in memory.
 MAX_SOURCE_WEIGHT = 1000
+
 # Publications: what `llava verify` lists, reads and says.
 MAX_PUBLICATION_ENTRIES = 200_000  # files and folders that are listed; the Hub advises below 100,000 files
 MAX_CARD_BYTES = 2**20  # a generated card has 6 kB; a person adds pages, not a megabyte
@@ -69,6 +69,7 @@ MAX_NAMED_FINDINGS = 50  # per check; more are counted
 MAX_MESSAGE_LENGTH = 1_000  # of one finding: it may hold texts of the publication
 MAX_SOURCE_REPEATS = 1_000  # how often a check draws one source (`weight`); published recipes repeat three times
 MIN_EXPECTED_DIGITS = 32  # of a digest or tag, 128 bits: fewer can be met by trying
+
 # Run records: what a reproduction is made of.
 MAX_STAGES = 32  # stages behind each other; LLaVA has two, LLaVA-OneVision four
 MAX_SOURCES = 10_000  # data sets in one mixture; LLaVA-OneVision has about ninety

@@ -18,7 +18,7 @@ from transformers_llava.hub.recipe_folder import (
     stage_command,
 )
 from transformers_llava.hub.stages import RunRecordError, Stage, read_run
-from transformers_llava.hub.verification import verify
+from transformers_llava.hub.verification import VerificationReport, verify
 from transformers_llava.hub.work_folder import ReproductionError, WorkFolder, fetch_base, own_bases
 
 
@@ -39,6 +39,7 @@ def reproduce(
     replay: bool = False,
     allow_remote_data: bool = False,
     allow_base_download: bool = False,
+    allow_dataset_folders: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """
@@ -58,6 +59,8 @@ def reproduce(
             frozen is taken from the published weights.
         allow_remote_data (`bool`, *optional*): Sources on the Hub (`hf://`) and images at http addresses are fetched.
         allow_base_download (`bool`, *optional*): Base models that are named by their id on the Hub are fetched.
+        allow_dataset_folders (`bool`, *optional*): Lets `datasets` read folders of the publication, whose own files
+            name what else it opens.
         say (`Callable`, *optional*): Told what happens, and what is not obeyed.
 
     Returns:
@@ -81,7 +84,16 @@ def reproduce(
         )
         _check_settings(work.stages, say)
         _check_remote_data(work.stages, allow_remote_data)
-        _check_publication(folder, expected, data_root, bases or {})
+        _check_dataset_folders(folder, work.stages, allow_dataset_folders)
+        report = verify(
+            folder,
+            expected=expected,
+            data_root=data_root,
+            bases=bases or {},
+            allow_remote_data=allow_remote_data,
+            allow_dataset_folders=allow_dataset_folders,
+        )
+        _check_verified(report)
         for difference in environment_differences(work.stages[-1]):
             say(f"other than then: {difference}; identical bits are not to be expected")
         stages = work.stages[-1:] if replay else work.stages
@@ -158,9 +170,18 @@ def _check_remote_data(stages: list[Stage], is_allowed: bool) -> None:
                 )
 
 
-def _check_publication(folder: Path, expected: Any, data_root: str | Path | None, bases: dict[str, str]) -> None:
+def _check_dataset_folders(folder: Path, stages: list[Stage], is_allowed: bool) -> None:
+    for stage in [] if is_allowed else stages:
+        for source in stage.run["mixture"]["sources"]:
+            if "://" not in source["path"] and (folder / RECIPE_FOLDER / source["path"]).is_dir():
+                raise ReproductionError(
+                    f"source {source['name']!r} of stage {stage.name} is a folder, and `datasets` opens whatever the "
+                    "files in it name. Look into it, then add --allow_dataset_folders."
+                )
+
+
+def _check_verified(report: VerificationReport) -> None:
     """Nothing is trained of a publication that is not what it says it is."""
-    report = verify(folder, expected=expected, data_root=data_root, bases=bases)
     if report.failed or report.status("L0") != "ok" or report.status("L1") != "ok":
         found = "; ".join(f"{check.level} {check.name}: {check.message}" for check in report.failed[:5])
         more = f" and {len(report.failed) - 5} more" if len(report.failed) > 5 else ""

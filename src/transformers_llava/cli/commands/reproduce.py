@@ -1,7 +1,6 @@
 """`llava reproduce`: train a publication again from nothing but itself, and compare with what was published."""
 
 import argparse
-import contextlib
 from typing import Any
 
 from transformers_llava.cli.errors import CommandError
@@ -27,9 +26,9 @@ def add_parser(subparsers: Any) -> None:
     for flag, meaning in (
         ("--allow_remote_data", "fetch data that the publication names on the Hub (hf://) or at http addresses"),
         ("--allow_base_download", "fetch base models that the publication names by their id on the Hub"),
+        ("--allow_dataset_folders", "let `datasets` read folders of data, whose own files name what else it opens"),
     ):
-        with contextlib.suppress(argparse.ArgumentError):  # `add_publication` has it already
-            parser.add_argument(flag, action="store_true", help=meaning)
+        parser.add_argument(flag, action="store_true", help=meaning)
     parser.set_defaults(run=run)
 
 
@@ -38,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
 
     require_extra("hub", "`llava reproduce`")
     require_extra("train", "`llava reproduce`")
-    from transformers_llava.cli.commands.verify import bases_of
+    from transformers_llava.cli.commands.verify import bases_of, open_publication
     from transformers_llava.hub.reproducing import reproduce
     from transformers_llava.hub.verification import verify
 
-    folder, expected = _open(args)
+    folder, expected = open_publication(args)
     bases = bases_of(args)
     try:
         retrained = reproduce(
@@ -54,28 +53,22 @@ def run(args: argparse.Namespace) -> int:
             replay=args.replay,
             allow_remote_data=args.allow_remote_data,
             allow_base_download=args.allow_base_download,
+            allow_dataset_folders=args.allow_dataset_folders,
             say=lambda what: print(what, flush=True),
         )
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
-    report = verify(folder, expected=expected, data_root=args.data_root, bases=bases, retrained=retrained)
+    report = verify(
+        folder,
+        expected=expected,
+        data_root=args.data_root,
+        bases=bases,
+        retrained=retrained,
+        allow_remote_data=args.allow_remote_data,
+        allow_dataset_folders=args.allow_dataset_folders,
+    )
     print(report)
     return 0 if report.passed else 1
-
-
-def _open(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The publication's folder, and what its manifest has to be."""
-    from httpx2 import HTTPError  # what the Hub's client raises where there is no network
-
-    from transformers_llava.cli.commands.verify import open_publication
-
-    try:
-        return open_publication(args)
-    except HTTPError as error:
-        raise CommandError(
-            f"{args.publication!r} cannot be fetched: the Hub does not answer ({error}), so there is nothing to train "
-            "again. Check the network, or name a folder that the publication was downloaded to."
-        ) from error
 
 
 __all__ = ["add_parser", "run"]
