@@ -29,9 +29,7 @@ logger = logging.getLogger(__name__)
 
 RowOrder = Literal["file", "content"]
 AMOUNTS = ("num_examples", "weight", "num_tokens", "sampling")  # how much of a source: at most one of them
-
-
-_TEXTS: tuple[str, ...] = (
+_TEXTS = (
     "name",
     "path",
     "format",
@@ -41,8 +39,14 @@ _TEXTS: tuple[str, ...] = (
     "split",
     "verify_images",
     "remote_images",
+    "duplicate_ids",
+    "licence",
+    "licence_url",
+    "licence_revision",
+    "provenance",
+    "teacher",
+    "teacher_terms",
 )
-_TEXTS += ("duplicate_ids", "licence", "licence_url", "licence_revision", "provenance", "teacher", "teacher_terms")
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(_TEXTS, "text"),
     **dict.fromkeys(("num_examples", "num_tokens", "seed"), "integer"),
