@@ -1,8 +1,10 @@
 """One self-contained publication for all tests that take one apart, and its manifest written anew."""
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -10,6 +12,13 @@ from transformers_llava.hub.manifest import read_manifest, write_manifest
 from transformers_llava.hub.staging import stage_publication
 
 from .two_stages import shared_two_stages
+
+
+def whole_record() -> dict[str, Any]:
+    """A run record of one stage with every field that a publication needs: that of the demo, as it is kept here."""
+    record = json.loads((Path(__file__).parents[1] / "fixtures" / "demo_run" / "run.json").read_text())
+    del record["previous"]
+    return record
 
 
 def shared_publication(base: Path) -> Path:
@@ -43,4 +52,4 @@ def write_manifest_anew(folder: Path) -> str:
     return before.tag
 
 
-__all__ = ["linked_copy", "replace", "shared_publication", "write_manifest_anew"]
+__all__ = ["linked_copy", "replace", "shared_publication", "whole_record", "write_manifest_anew"]

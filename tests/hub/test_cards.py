@@ -252,7 +252,7 @@ def test_the_prompt_of_the_example_is_python_whatever_it_says(folder: Path) -> N
 
 
 def test_cells_of_every_table_are_escaped(folder: Path) -> None:
-    odd = "a|b\nc <!-- llava:end data --> <!-- llava:begin data -->"
+    odd = "a|b c <!-- llava:end data --> <!-- llava:begin data -->"
     run = json.loads((folder / "run.json").read_text())
     for stage in (run, *run["previous"]):
         for source in (*stage["mixture"]["sources"], *stage["data"]["sources"]):

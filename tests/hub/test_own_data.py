@@ -19,6 +19,8 @@ from transformers_llava.hub.own_data import MissingPartError
 from transformers_llava.hub.own_parts import PLACES_NAME, copy_own_parts
 from transformers_llava.hub.recipe_folder import write_recipe_folder
 
+from .publications import whole_record
+
 
 def picture(color: str, format: str = "PNG") -> bytes:
     stream = io.BytesIO()
@@ -74,15 +76,11 @@ def stage(recorded: list[dict[str, Any]], here: list[dict[str, str]], **more: An
     _, report = build_mixture(config)
     mixture = {**config.to_dict(), "sources": recorded}
     run = {
+        **whole_record(),
         "stage": "align",
-        "recipe": {},
-        "configuration": {"learning_rate": 0.1},
         "base_models": [{"role": "vision_tower", "name": "o/n", "origin": "hub", "revision": None, "digest": None}],
         "mixture": mixture,
         "mixture_lock": make_lock(config, report),
-        "environment": {"torch": "2"},
-        "versions": {"python": "3"},
-        "hardware": {},
         **more,
     }
     return run, {
@@ -102,7 +100,11 @@ def publish(folder: Path, *stages: tuple[dict, dict]) -> tuple[list[str], list[s
     copied = copy_own_parts(run, checkpoint, publication, notes)
     write_recipe_folder(run, publication)
     (publication / "run.json").write_text(json.dumps(run))
-    found = [found for found in check_parts(publication, None, {}) if found[0].startswith("data")]
+    found = [
+        found
+        for found in check_parts(publication, None, {}, allow_dataset_folders=True)
+        if found[0].startswith("data")
+    ]
     return [path.relative_to(publication / "recipe").as_posix() for path in copied], notes, found
 
 

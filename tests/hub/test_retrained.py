@@ -13,16 +13,10 @@ from transformers_llava.hub.checks import check_retrained
 from transformers_llava.hub.tensors import weight_distance
 from transformers_llava.training.run_record import RunRecord, numbers_of_json
 
+from .publications import whole_record
 
-RUN: dict[str, Any] = {
-    "configuration": {"seed": 0},
-    "base_models": [{"role": "language_model", "name": "x", "origin": "hub", "revision": None, "digest": "0"}],
-    "mixture": {"sources": [{"name": "a", "path": "a.json"}]},
-    "environment": {"torch": "2"},
-    "versions": {"torch": "2"},
-    "hardware": {"device": "cpu"},
-    "stage": "align",
-}
+
+RUN = whole_record()
 WEIGHTS = {"embed": torch.arange(12.0).view(3, 4), "head": torch.ones(4)}
 LOSSES = [3.0, 2.0, 1.0]
 

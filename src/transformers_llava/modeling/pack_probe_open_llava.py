@@ -87,6 +87,9 @@ def probe_pack(decoder: PreTrainedModel, like: torch.Tensor) -> PackProbe:
     shape = (5, 1, _LENGTH, decoder.config.hidden_size)
     modes = {module: module.training for module in decoder.modules()}
     decoder.eval()  # no dropout: two runs of one pack must be equal
+    for module in modes:  # bitsandbytes repacks the weights of a 4-bit layer in evaluation, for good
+        if isinstance(module, torch.nn.Linear):
+            module.training = modes[module]
     moved, noise = [], [0.0]
     try:
         for _ in range(_DRAWS):
