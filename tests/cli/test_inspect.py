@@ -85,4 +85,4 @@ def test_what_cannot_be_inspected_is_one_message(
     assert "num_proc: 0" in complaint("--data_num_proc", "0")
     for name in ("me/x", str(tmp_path / "odd")):
         assert cli.main(["inspect", "model", name]) == 2
-        assert "cannot be read as a model" in capsys.readouterr().err
+        assert "cannot be read" in capsys.readouterr().err
