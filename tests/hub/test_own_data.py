@@ -14,9 +14,9 @@ from PIL import Image
 from transformers_llava.artifacts.untrusted import DocumentError
 from transformers_llava.data.lock import make_lock
 from transformers_llava.data.mixture import MixtureConfig, build_mixture
-from transformers_llava.hub.checks import check_parts
 from transformers_llava.hub.own_data import MissingPartError
 from transformers_llava.hub.own_parts import PLACES_NAME, copy_own_parts
+from transformers_llava.hub.part_checks import check_parts
 from transformers_llava.hub.recipe_folder import write_recipe_folder
 
 from .publications import whole_record

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from tests.hub.hostile import change_run, make_consistent
 
 from transformers_llava.cli.main import main
-from transformers_llava.hub.checks import check_parts, check_retrained
+from transformers_llava.hub.part_checks import check_parts
 from transformers_llava.hub.reproducing import ReproductionError, reproduce
+from transformers_llava.hub.retrained_checks import check_retrained
 from transformers_llava.hub.staging import stage_publication
 
 from .two_stages import shared_two_stages

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from transformers_llava.hub.checks import check_retrained
+from transformers_llava.hub.retrained_checks import check_retrained
 from transformers_llava.hub.tensors import weight_distance
 from transformers_llava.training.run_record import RunRecord, numbers_of_json
 

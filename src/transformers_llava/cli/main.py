@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run one command.
 
     Returns:
-        `int`: The exit status: 0; 1 for findings (`verify`, `reproduce`, parity); 2 for a user's mistake; 3 for a failure
+        `int`: The exit status: 0; 1 for findings (`verify`, `reproduce`, parity); 2 for a mistake; 3 for a failure
         that nobody foresaw; 130 for Ctrl-C. What failed is one message on standard error, and a traceback only with
         `LLAVA_TRACEBACK=1`.
     """

@@ -31,7 +31,6 @@ PIXELS = "pixels of images"
 _LARGE_VALUE = f"values of more than {SCAN_MAX_VALUE_BYTES // 2**20} MiB"
 _TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch < 1.6: five pickles, then bare storages
 _BATCH_ROWS = 16  # of a table that are in memory at once
-_JOINED = 2**20  # characters of short strings that are searched together
 
 
 def reader_of(start: bytes, name: str) -> Reader | None:

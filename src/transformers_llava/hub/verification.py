@@ -5,18 +5,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from transformers_llava.hub.checks import (
-    check_files,
-    check_parts,
-    check_recomputed,
-    check_retrained,
-    check_signature,
-    check_weights,
-)
+from transformers_llava.hub.content_checks import check_files, check_signature
 from transformers_llava.hub.expectations import Expected, check_expected
 from transformers_llava.hub.findings import Check, Found, Status, guarded, limited
 from transformers_llava.hub.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
+from transformers_llava.hub.part_checks import check_parts
 from transformers_llava.hub.present_files import PresentFiles, TooManyFilesError, list_present
+from transformers_llava.hub.recipe_checks import check_recomputed
+from transformers_llava.hub.retrained_checks import check_retrained
+from transformers_llava.hub.weight_checks import check_weights
 
 
 LEVELS = {
