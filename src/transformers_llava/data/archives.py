@@ -70,7 +70,7 @@ def read_member(reference: str) -> bytes:
     check_archive(archive)
     try:
         # Keyed by process and thread: an open file shared over a fork or between threads shares its position too.
-        reader = _open_archive(scheme, archive, os.getpid(), threading.get_ident())
+        reader = _open_archive(scheme, archive, _version(archive), os.getpid(), threading.get_ident())
     except OSError:
         raise
     except Exception as error:  # BadZipFile, TarError; of damaged directories also struct.error, ValueError, …
@@ -87,11 +87,19 @@ def read_member(reference: str) -> bytes:
         ) from error
 
 
+def _version(archive: str) -> tuple[int, ...]:
+    """What is another for a file that was exchanged or written anew: an open one would go on giving the old bytes."""
+    status = os.stat(archive)
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
 @lru_cache(maxsize=64)
-def _open_archive(scheme: str, archive: str, process: int, thread: int) -> Callable[[str], bytes]:
+def _open_archive(
+    scheme: str, archive: str, version: tuple[int, ...], process: int, thread: int
+) -> Callable[[str], bytes]:
     if scheme == "zip://":
         return _reader_of_zip(zipfile.ZipFile(archive))
-    offsets = _tar_offsets(archive, os.stat(archive).st_mtime_ns)
+    offsets = _tar_offsets(archive, version)
     stream = open(archive, "rb")  # noqa: SIM115 - lives as long as the cache entry
 
     def read(member: str) -> bytes:
@@ -128,7 +136,7 @@ def _check_size(size: int) -> None:
 
 
 @lru_cache(maxsize=8)
-def _tar_offsets(archive: str, mtime_ns: int) -> dict[str, tuple[int, int]]:
+def _tar_offsets(archive: str, version: tuple[int, ...]) -> dict[str, tuple[int, int]]:
     """Where each file of an uncompressed tar lies. One pass over its headers."""
     with tarfile.open(archive, "r:") as tar:
         return {os.path.normpath(member.name): (member.offset_data, member.size) for member in tar if member.isfile()}
