@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,34 @@ def linked_copy(folder: Path, target: Path) -> Path:
     return target
 
 
+def restore(folder: Path, copy: Path) -> None:
+    """A linked copy as it was: what was changed, added or removed is told by the file's number on the disk."""
+    wanted, found = _numbers(folder), _numbers(copy)
+    for name in sorted(found.keys() - wanted.keys(), reverse=True):  # what lies in a folder before the folder
+        (copy / name).unlink() if found[name] is not None else (copy / name).rmdir()
+    for name in sorted(wanted):
+        if name in found and found[name] == wanted[name]:
+            continue
+        if wanted[name] is None:
+            (copy / name).unlink(missing_ok=True)  # a link where a folder was
+            (copy / name).mkdir()
+            continue
+        if name in found:
+            shutil.rmtree(copy / name) if found[name] is None else (copy / name).unlink()
+        os.link(folder / name, copy / name)
+
+
+def _numbers(folder: Path) -> dict[str, int | None]:
+    """Every path below, and the number of its file; `None` for a folder."""
+    numbers: dict[str, int | None] = {}
+    for place, folders, files in os.walk(folder):
+        inside = os.path.relpath(place, folder)
+        for name in (*folders, *files):
+            found = os.lstat(os.path.join(place, name))
+            numbers[os.path.normpath(f"{inside}/{name}")] = None if stat.S_ISDIR(found.st_mode) else found.st_ino
+    return numbers
+
+
 def replace(path: Path, content: bytes | str) -> None:
     """Another content for a file of a linked copy."""
     path.unlink(missing_ok=True)
@@ -52,4 +81,4 @@ def write_manifest_anew(folder: Path) -> str:
     return before.tag
 
 
-__all__ = ["linked_copy", "replace", "shared_publication", "whole_record", "write_manifest_anew"]
+__all__ = ["linked_copy", "replace", "restore", "shared_publication", "whole_record", "write_manifest_anew"]
