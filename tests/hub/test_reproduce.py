@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tests.hub.hostile import change_run, make_consistent
 
 from transformers_llava.cli.main import main
+from transformers_llava.hub import reproducing
 from transformers_llava.hub.part_checks import check_parts
 from transformers_llava.hub.reproducing import ReproductionError, reproduce
 from transformers_llava.hub.retrained_checks import check_retrained
@@ -161,11 +162,24 @@ def test_a_folder_of_data_is_read_only_when_told(publication: Path, tmp_path: Pa
     """`datasets` opens whatever the files of such a folder name, in the publication or not."""
     folder = tmp_path / "with_folder"
     shutil.copytree(publication, folder)
-    change_run(folder, lambda run: run["previous"][0]["mixture"]["sources"][0].__setitem__("path", "data/toys"))
+    change_run(folder, lambda run: run["previous"][0]["mixture"]["sources"][0].__setitem__("path", "toys"))
     make_consistent(folder)
+    assert (folder / "recipe/data/toys").is_dir()
     with pytest.raises(ReproductionError, match=r"'toys' of stage 1_align is a folder.*--allow_dataset_folders"):
         reproduce(folder, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_leave_to_fetch_data_is_none_to_fetch_code_or_to_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of the Hub are code; the user's own token is needed for data, and stays away without that flag."""
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    monkeypatch.setenv("USE_HUB_KERNELS", "1")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    for is_online in (False, True):
+        env = reproducing._environment({}, is_online=is_online)
+        assert (env["USE_HUB_KERNELS"], env["WANDB_MODE"], env["HF_HUB_DISABLE_TELEMETRY"]) == ("0", "disabled", "1")
+        assert ("HF_TOKEN" in env) is is_online
+    assert reproducing._environment({}, is_online=False)["HF_HUB_OFFLINE"] == "1"
 
 
 def test_base_models_with_an_address_are_fetched_only_when_told(publication: Path, tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from transformers_llava.hub.work_folder import ReproductionError, WorkFolder, fe
 _REPLAY_VARIABLE = "TRANSFORMERS_LLAVA_REPLAY"  # of `training.command`, which this room does not import
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "WANDB_API_KEY")
 # What the children need nothing of: whatever a library would do on its own, it does not reach the network.
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "disabled"}
-_QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "USE_HUB_KERNELS": "0"}
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+# A permission to fetch data is none to fetch code or to report: these hold with every flag.
+_QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "disabled", "USE_HUB_KERNELS": "0"}
 
 
 def reproduce(
@@ -84,7 +85,7 @@ def reproduce(
         )
         _check_settings(work.stages, say)
         _check_remote_data(work.stages, allow_remote_data)
-        _check_dataset_folders(folder, work.stages, allow_dataset_folders)
+        _check_dataset_folders(work, allow_dataset_folders)
         report = verify(
             folder,
             expected=expected,
@@ -170,10 +171,10 @@ def _check_remote_data(stages: list[Stage], is_allowed: bool) -> None:
                 )
 
 
-def _check_dataset_folders(folder: Path, stages: list[Stage], is_allowed: bool) -> None:
-    for stage in [] if is_allowed else stages:
-        for source in stage.run["mixture"]["sources"]:
-            if "://" not in source["path"] and (folder / RECIPE_FOLDER / source["path"]).is_dir():
+def _check_dataset_folders(work: WorkFolder, is_allowed: bool) -> None:
+    for stage in [] if is_allowed else work.stages:
+        for source in work.mixture(stage)["sources"]:  # with the paths that the training will open
+            if work.is_held_folder(source["path"]):
                 raise ReproductionError(
                     f"source {source['name']!r} of stage {stage.name} is a folder, and `datasets` opens whatever the "
                     "files in it name. Look into it, then add --allow_dataset_folders."
@@ -191,11 +192,16 @@ def _check_verified(report: VerificationReport) -> None:
         )
 
 
+def _environment(variables: dict[str, str], *, is_online: bool) -> dict[str, str]:
+    """Of a child: no code but the installed one, and nothing of the network that was not allowed."""
+    own = {name: value for name, value in os.environ.items() if is_online or name not in _TOKENS}
+    return with_installed_code_only(own) | variables | _QUIET | ({} if is_online else _OFFLINE)
+
+
 def _train(stage: Stage, work: Path, arguments: list[str], *, is_online: bool) -> None:
     variables, words = stage_command(stage)
     command = [*python_command("transformers_llava.cli.main"), *words, *arguments]
-    own = {name: value for name, value in os.environ.items() if is_online or name not in _TOKENS}
-    env = with_installed_code_only(own) | variables | ({} if is_online else {**_OFFLINE, **_QUIET})
+    env = _environment(variables, is_online=is_online)
     if arguments:
         env[_REPLAY_VARIABLE] = "1"
     log = work / OUTPUT_FOLDER / f"{stage.name}.log"

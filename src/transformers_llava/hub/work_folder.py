@@ -75,6 +75,10 @@ class WorkFolder:
         """Whether the publication holds a path below `recipe/`."""
         return self._below(path).exists()
 
+    def is_held_folder(self, path: str) -> bool:
+        """Whether a place of a mixture is a folder in the publication; the user's own, and addresses, are not."""
+        return "://" not in path and not Path(path).is_absolute() and self._below(path).is_dir()
+
     def _below(self, path: str) -> Path:
         """Paths come from the checked record and links were looked at before; this holds whoever calls it."""
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
