@@ -107,7 +107,14 @@ REFUSED = {
     "stop": (body(stop=[""]), "stop is"),
     "a template of the client's": (body(chat_template_kwargs={"chat_template": "{{ 1 }}"}), "takes no arguments"),
     "unknown field": (body(wat=1), "wat"),
-    "generation_config of words": (body(generation_config="x"), "."),
+    "generation_config of words": (body(generation_config="x"), "is not JSON"),
+    "generation_config of lists": (body(generation_config="[" * 100_000), "is not JSON"),
+    "generation_config, no text": (body(generation_config={"top_k": 1}), "must be a text"),
+    "a length past the context": (body(generation_config='{"max_length": 1000000000}'), "max_new_tokens"),
+    "a million beams": (body(generation_config='{"num_beams": 1000000}'), "num_beams is 1000000"),
+    "a million answers": (body(generation_config='{"num_return_sequences": 1000000}'), "num_return_sequences"),
+    "another cache": (body(generation_config='{"cache_implementation": "offloaded"}'), "cache_implementation"),
+    "another form": (body(generation_config='{"return_dict_in_generate": true}'), "return_dict_in_generate"),
     "too many images": (
         with_messages(
             {"role": "user", "content": body(data_url())["messages"][0]["content"][:1] * (MAX_REQUEST_IMAGES + 1)}

@@ -14,6 +14,7 @@ MAX_REQUEST_BYTES = 64 * 2**20  # a body with its images in base64; more is answ
 MAX_REQUEST_IMAGES = 32
 MAX_REQUEST_MESSAGES = 1_000
 MAX_STOP_STRINGS = 16
+MAX_REQUEST_BEAMS = 16  # each holds keys and values of the whole prompt; papers use five
 
 # The scan of a publication before it leaves. What lies beyond a bound is not read, and the plan says so with its size.
 SCAN_MAX_BYTES_PER_FILE = 2**30  # unpacked, of one file with all it contains; a gigabyte of text takes some minutes

@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from transformers_llava.artifacts.limits import MAX_REQUEST_MESSAGES, MAX_STOP_STRINGS
+from transformers_llava.artifacts.limits import MAX_REQUEST_BEAMS, MAX_REQUEST_MESSAGES, MAX_STOP_STRINGS
+from transformers_llava.artifacts.untrusted import DocumentError, parse_json
 
 
 class RequestError(ValueError):
@@ -45,6 +46,16 @@ _HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "echo": (False,),
     "best_of": (1,),
 }
+# Fields of `generation_config`: how tokens are chosen. Others choose caches, compilers and forms of the result, which
+# are not the client's, or lengths that no bound of ours looks at.
+_OF_GENERATION = {
+    *("max_new_tokens", "min_new_tokens", "max_time", "stop_strings", "early_stopping", "num_beams", "length_penalty"),
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    *("repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "prompt_lookup_num_tokens"),
+    *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias", "renormalize_logits"),
+    *("exponential_decay_length_penalty", "forced_eos_token_id", "remove_invalid_values", "use_cache"),
+    *("eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config"),
+}
 _ROLES = ("system", "user", "assistant")
 
 
@@ -75,6 +86,8 @@ def check_request(body: dict[str, Any], *, template: str | None) -> None:
     if body.get("stream") is not None and not isinstance(body["stream"], bool):
         raise RequestError(f"stream is {_shown(body['stream'])}, and must be true or false.", param="stream")
     _check_stop(body.get("stop"))
+    if body.get("generation_config") is not None:
+        _check_generation_config(body["generation_config"])
 
 
 def check_messages(messages: Any) -> None:
@@ -107,6 +120,27 @@ def check_messages(messages: Any) -> None:
                 f"{where} has the content {_shown(content)}, and must have a text or a list of parts.",
                 param="messages",
             )
+
+
+def _check_generation_config(text: Any) -> None:
+    """A JSON text, as transformers' clients send it."""
+    name = "generation_config"
+    if not isinstance(text, str):
+        raise RequestError(f"{name} is {_shown(text)}, and must be a text that holds JSON.", param=name)
+    try:
+        values = parse_json(text, name)
+    except DocumentError as error:
+        raise RequestError(str(error), param=name) from error
+    if values.get("max_length") is not None:
+        raise RequestError(f"max_length in {name} counts the prompt too. Use max_new_tokens.", param=name)
+    if unknown := sorted(field for field in values.keys() - _OF_GENERATION if values[field] is not None):
+        raise RequestError(
+            f"{name} has the field {_shown(unknown[0])}, which a request cannot set. Leave it out.", param=name
+        )
+    _number(values, "max_new_tokens", int, lambda value: value >= 1, "a whole number of at least 1")
+    beams = f"a whole number from 1 to {MAX_REQUEST_BEAMS}"
+    _number(values, "num_beams", int, lambda value: 1 <= value <= MAX_REQUEST_BEAMS, beams)
+    _check_stop(values.get("stop_strings"))
 
 
 def _check_stop(stop: Any) -> None:
