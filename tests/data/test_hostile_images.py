@@ -258,3 +258,19 @@ def test_a_compressed_tar_is_a_mistake_of_the_source(tmp_path: Path) -> None:
 
 def test_the_reader_of_files_uses_the_same_bound() -> None:
     assert images.MAX_IMAGE_BYTES == archives.MAX_IMAGE_BYTES == limits.MAX_IMAGE_BYTES
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_whose_path_holds_the_separator_opens_no_other_file(tmp_path: Path, kind: str) -> None:
+    """`zip://member::archive` ends at the last `::`, so `x::/home/a.zip` inside a repository meant `/home/a.zip`."""
+    private = tmp_path / f"private.{kind}"
+    private.write_bytes(b"")
+    planted = Path(f"{tmp_path}/data/x::{private}")
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(b"")
+    assert archives.archive_of(resolve_image("a.png", planted)["path"]) == str(private)  # what must not come about
+    with pytest.raises(ValueError, match="another file would be opened"):
+        image_root_of(SourceConfig(name="a", path="a.json", image_root=str(planted)))
+    commit = "0" * 40
+    with pytest.raises(ValueError, match="another file would be opened"):
+        image_root_of(SourceConfig(name="a", path="a.json", image_root=f"hf://datasets/a/b@{commit}/x::/a.{kind}"))

@@ -30,7 +30,13 @@ def is_archive(path: Path | None) -> bool:
 
 
 def check_archive(archive: str | Path) -> None:
-    """Raises `ValueError` for a compressed tar, which has no random access."""
+    """Raises `ValueError` for a compressed tar, which has no random access, and a path that references cannot hold."""
+    if is_archive(Path(archive)) and _SEPARATOR in str(archive):
+        # A reference ends at its last separator: `x::/home/a.zip` would open `/home/a.zip`, wherever `x::` lies.
+        raise ValueError(
+            f"image root {str(archive)!r} has {_SEPARATOR!r} in its path, which divides a member from its archive, so "
+            "another file would be opened. Rename the folder or the archive."
+        )
     if is_archive(Path(archive)) and not str(archive).lower().endswith((".zip", ".tar")):
         raise ValueError(
             f"image root {str(archive)!r} is a compressed tar: every picture would mean decompressing it from the "

@@ -85,7 +85,7 @@ def fetch_image_root(root: str) -> Path:
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
-    from transformers_llava.data.archives import is_archive
+    from transformers_llava.data.archives import check_archive, is_archive
 
     match = HUB_ROOT.fullmatch(root)
     if match is None:
@@ -96,6 +96,7 @@ def fetch_image_root(root: str) -> Path:
     repository, revision, inside = match[1], match[2], (match[3] or "").strip("/")
     if ".." in inside.split("/"):
         raise ValueError(f"the image root {root!r} leaves its repository. Remove the `..`.")
+    check_archive(inside)
     try:
         if is_archive(Path(inside)):
             return Path(hf_hub_download(repository, inside, repo_type="dataset", revision=revision))

@@ -315,8 +315,8 @@ def image_root_of(config: SourceConfig) -> Path | None:
         return Path(os.path.abspath(config.path)).parent
     if config.image_root.startswith(HUB_SCHEME):
         return fetch_image_root(config.image_root)
-    check_archive(config.image_root)
     image_root = Path(os.path.abspath(config.image_root))  # a worker, or a later run, may stand elsewhere
+    check_archive(image_root)
     exists = image_root.is_file() if is_archive(image_root) else image_root.is_dir()
     if not exists:
         raise ValueError(
