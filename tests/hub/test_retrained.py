@@ -34,6 +34,10 @@ def levels(first: Path, second: Path) -> dict[tuple[str, str], str]:
     return {(level, name): status for level, name, status, _ in check_retrained(first, second, "open_llava")}
 
 
+def message(first: Path, second: Path) -> str:
+    return next(text for _, name, _, text in check_retrained(first, second, "open_llava") if name == "first losses")
+
+
 def changed(**tensors: torch.Tensor) -> dict[str, torch.Tensor]:
     return {**WEIGHTS, **tensors}
 
@@ -91,6 +95,8 @@ def test_losses_that_are_no_numbers_or_too_few_fail(tmp_path: Path, losses: list
     second = write(tmp_path / "b", changed(head=WEIGHTS["head"] * (1 + 1e-6)), LOSSES if is_published else losses)
     found = levels(first, second)
     assert (found["L4", "retrained weights"], found["L4", "first losses"]) == ("ok", "failed")
+    if "nan" not in losses:  # a word is no loss, and so no record; else what is found is of the losses themselves
+        assert "cannot be checked" not in message(first, second)
     both = (
         write(tmp_path / "a", WEIGHTS, losses),
         write(tmp_path / "b", changed(head=WEIGHTS["head"] * 1.00001), losses),
@@ -116,3 +122,12 @@ def test_a_loss_that_is_no_number_leaves_the_record_json(tmp_path: Path) -> None
     assert values["loss_history"] == [noted, {"step": 2, "loss": 0.5}]
     assert set(values["tensors"]) == {"embed", "head"}
     assert numbers_of_json({"a": [1.0, -math.inf], "b": (math.nan,)}) == {"a": [1.0, None], "b": [None]}
+
+
+def test_frozen_weights_do_not_hide_how_far_the_trained_ones_are_apart(tmp_path: Path) -> None:
+    """A projector of 20 million beside 7 billion frozen parameters could be wrong by a hundredth and pass."""
+    frozen = {"frozen": torch.full((1000,), 100.0)}
+    first = write(tmp_path / "a", {**frozen, "projector": torch.ones(4)})
+    second = write(tmp_path / "b", {**frozen, "projector": torch.ones(4) * 1.01})
+    assert levels(first, second)["L4", "retrained weights"] == "failed"
+    assert weight_distance(first, second).relative == pytest.approx(0.01, rel=1e-3)

@@ -20,7 +20,8 @@ class WeightDistance:
     Args:
         only_first, only_second (`list[str]`): Names that one of the two has alone.
         different (`list[str]`): Tensors with another shape, type or bits.
-        relative (`float`): ||a - b|| / ||a|| over all tensors that both have with the same shape, in float64.
+        relative (`float`): ||a - b|| / ||a|| over the tensors of `different` that have the same shape, in float64:
+            frozen ones, which are identical whatever was trained, would make every distance small.
         num_compared (`int`): Tensors that both have.
         other_form (`list[str]`): Of `different` those with another shape or type, whose distance says nothing.
         not_finite (`list[str]`): Tensors in which one of the two has NaN or infinity.
@@ -68,11 +69,12 @@ def weight_distance(first: str | Path, second: str | Path) -> WeightDistance:
             same_form = a.dtype == b.dtype and a.shape == b.shape
             if not same_form:
                 other_form.append(name)
-            if not same_form or tensor_digest(a) != tensor_digest(b):
+            is_different = not same_form or tensor_digest(a) != tensor_digest(b)
+            if is_different:
                 different.append(name)
             if not (_is_finite(a) and _is_finite(b)):
                 not_finite.append(name)
-            elif a.shape == b.shape:
+            elif is_different and a.shape == b.shape:
                 squares += float(a.double().pow(2).sum())
                 difference += float((a.double() - b.double()).pow(2).sum())
         return WeightDistance(
