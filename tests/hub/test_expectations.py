@@ -34,6 +34,7 @@ def test_what_is_no_digest_is_refused(given: str) -> None:
 def test_the_tag_that_was_named_is_the_expectation_whatever_else_the_repository_holds() -> None:
     # The good tag was moved onto other content, which has a tag of its own.
     moved = RemoteState("me/x", "commit", {}, {OTHER_TAG: "commit", TAG: "elsewhere"})
+    assert found(expected_of(moved, f"refs/tags/{OTHER_TAG}"))["expected digest"][0] == "failed"
     status, message = found(expected_of(moved, OTHER_TAG))["expected digest"]
     assert status == "failed"
     assert f"expected {OTHER_TAG}, the manifest has {DIGEST}" in message

@@ -123,7 +123,8 @@ def expected_of(state: RemoteState, revision: str | None) -> Expected:
     ours = sorted(tag for tag in state.tags if is_tag(tag))
     here = tuple(tag for tag in ours if state.tags[tag] == state.head)
     elsewhere = tuple(tag for tag in ours if tag not in here)
-    return Expected((revision,) if revision is not None and is_tag(revision) else (), here, elsewhere)
+    named = (revision or "").removeprefix("refs/tags/")  # the Hub takes the whole name of a tag too
+    return Expected((named,) if is_tag(named) else (), here, elsewhere)
 
 
 def fetch_publication(api: HfApi, repo_id: str, revision: str | None = None) -> tuple[Path, Expected]:
