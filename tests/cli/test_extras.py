@@ -81,5 +81,12 @@ def test_the_modules_of_an_extra_are_found_where_they_are_installed() -> None:
     missing = {
         name for modules in extras.EXTRAS.values() for name in modules if importlib.util.find_spec(name) is None
     }
-    assert missing <= {"deepspeed", "fastapi", "uvicorn", "openai"}  # the tests need all others anyhow
+    assert missing <= {"deepspeed", "fastapi", "uvicorn", "openai", "matplotlib"}  # the tests need all others anyhow
     extras.require_extra("train", "this test")
+
+
+def test_a_missing_module_is_brought_by_the_smallest_extra() -> None:
+    brought = {name: extras.extra_of(name) for name in ("trl", "datasets", "license_expression", "psutil", "OpenSSL")}
+    expected = {"trl": "train", "datasets": "train", "license_expression": "hub", "psutil": "demo", "OpenSSL": "sign"}
+    assert brought == expected
+    assert extras.extra_of("wat") is None

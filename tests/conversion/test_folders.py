@@ -61,7 +61,7 @@ def point_to(address, tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("me/gated", "gated"), ("me/absent", "no such repository"), ("me/broken", "answered")]
+    ("name", "said"), [("me/gated", "gated"), ("me/absent", "has no repository"), ("me/broken", "answered")]
 )
 def test_a_hub_that_refuses_is_quoted_by_its_reason(hub, tmp_path, capsys, name, said):
     assert main(["convert", name, str(tmp_path / "target")]) == 2

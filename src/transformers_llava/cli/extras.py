@@ -6,12 +6,16 @@ from transformers_llava.cli.errors import CommandError
 
 
 # Extra -> modules that it brings and that commands cannot do without. `pyproject.toml` lists the packages.
+# Extras that others contain come first: a missing module is asked for by the first that lists it (`extra_of`).
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("trl", "accelerate", "peft", "datasets"),
     "hub": ("license_expression", "datasets"),
     "demo": ("sklearn", "psutil", "license_expression", "trl", "accelerate", "peft", "datasets"),
     "serve": ("fastapi", "uvicorn", "openai"),
     "deepspeed": ("deepspeed",),
+    "quantization": ("bitsandbytes",),
+    "inspect": ("matplotlib",),
+    "sign": ("model_signing", "OpenSSL"),
 }
 
 
@@ -34,6 +38,11 @@ def require_extra(extra: str, what: str) -> None:
         )
 
 
+def extra_of(module: str) -> str | None:
+    """The first extra of the table that brings a module, such as `train` for `trl`; `None` where no extra does."""
+    return next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+
+
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
@@ -41,4 +50,4 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-__all__ = ["EXTRAS", "require_extra"]
+__all__ = ["EXTRAS", "extra_of", "require_extra"]

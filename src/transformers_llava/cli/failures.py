@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 
 from transformers_llava.cli.errors import CommandError
+from transformers_llava.cli.extras import extra_of
 
 
 TRACEBACK_VARIABLE = "LLAVA_TRACEBACK"
@@ -14,23 +15,6 @@ UNEXPECTED = 3
 INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_EXTRAS = {  # module that is missing -> extra that installs it
-    "accelerate": "train",
-    "datasets": "train",
-    "peft": "train",
-    "trl": "train",
-    "bitsandbytes": "quantization",
-    "deepspeed": "deepspeed",
-    "license_expression": "hub",
-    "matplotlib": "inspect",
-    "model_signing": "sign",
-    "OpenSSL": "sign",
-    "psutil": "demo",
-    "sklearn": "demo",
-    "fastapi": "serve",
-    "uvicorn": "serve",
-    "openai": "serve",
-}
 _LONGEST = 2_000  # characters of a message; some libraries print a whole configuration
 
 
@@ -84,7 +68,7 @@ def _missing_library(error: ImportError) -> str | None:
     name = (error.name or "").partition(".")[0]
     if name == _PACKAGE.name or (not name and not _is_ours(error)):
         return None
-    extra = _EXTRAS.get(name)
+    extra = extra_of(name)
     if extra is None and not isinstance(error, ModuleNotFoundError):
         return None
     remedy = f"pip install 'transformers-llava[{extra}]'" if extra else f"pip install {name}"
@@ -92,46 +76,10 @@ def _missing_library(error: ImportError) -> str | None:
 
 
 def _hub_failure(error: BaseException) -> str | None:
-    """Messages of the Hub's client: gated, missing, offline, no network. It is asked only if it was imported."""
-    from huggingface_hub import errors
+    """What the Hub's client means, wherever in the chain of causes it speaks."""
+    from transformers_llava.artifacts.hub_errors import explain_hub_error
 
-    for one in _chain(error):
-        repository = _named_repository(one)
-        if isinstance(one, errors.GatedRepoError):
-            return (
-                f"the repository{repository} is gated: its owner asks for your agreement first. Open its page on the "
-                "Hub, accept the terms, and log in with `hf auth login` (or set HF_TOKEN)."
-            )
-        if isinstance(one, errors.RepositoryNotFoundError):
-            return (
-                f"the repository{repository} does not exist on the Hub, or it is private and you are not logged in. "
-                "Check the spelling, or log in with `hf auth login`."
-            )
-        if isinstance(one, errors.OfflineModeIsEnabled):
-            return (
-                f"the repository{repository} is not in the local cache, and HF_HUB_OFFLINE=1 forbids to ask the Hub. "
-                "Unset it, or name a local folder."
-            )
-        if type(one).__name__ in ("ConnectError", "ConnectTimeout", "ReadTimeout", "ProxyError", "ConnectionError"):
-            return (
-                f"the Hub cannot be reached ({_shortened(one)}). Check the network, the proxy (HTTPS_PROXY) and "
-                "HF_ENDPOINT, or name a local folder."
-            )
-        if isinstance(one, errors.HFValidationError):
-            return f"there is no such folder here, and it is no name of a repository either: {_shortened(one)}"
-        if isinstance(one, errors.LocalEntryNotFoundError):
-            return (
-                "a file is not in the local cache, and could not be fetched from the Hub. Check the network, or "
-                f"name a local folder. ({_shortened(one)})"
-            )
-        if isinstance(one, errors.HfHubHTTPError):
-            return f"the Hub refused: {_shortened(one)}"
-    return None
-
-
-def _named_repository(error: BaseException) -> str:
-    name = getattr(error, "repo_id", None)
-    return f" {name!r}" if name else ""
+    return next((reason for one in _chain(error) if (reason := explain_hub_error(one)) is not None), None)
 
 
 def _file_failure(error: OSError) -> str | None:

@@ -6,16 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from transformers_llava.artifacts.hub_errors import explain_hub_error
 
 
 logger = logging.getLogger(__name__)
@@ -90,36 +84,10 @@ def _fetched(name: str, revision: str | None, token: Any, with_weights: bool) ->
 
 def _reason(name: str, what: str, revision: str | None, error: BaseException) -> str:
     start = f"{what} {name if len(name) <= 200 else name[:200] + '...'!r} cannot be read: "
-    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, HfHubHTTPError):
-        error = error.__cause__  # the client says "cannot be reached" also of a server that has answered
     if isinstance(error, HFValidationError) or os.path.isabs(name) or os.path.exists(name):
         there = "it is a file" if os.path.isfile(name) else "there is no such folder"
         return f"{start}{there}, and it cannot be the name of a Hub repository (OWNER/NAME). Check the spelling."
-    if isinstance(error, GatedRepoError):
-        return (
-            f"{start}the repository is gated, and this machine has no access to it. Ask for access at "
-            f"{constants.ENDPOINT}/{name}, then log in with `hf auth login` (or set HF_TOKEN)."
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return f"{start}the repository has no revision {revision!r}. Name a branch, a tag or a commit of it."
-    if isinstance(error, RepositoryNotFoundError):
-        return (
-            f"{start}there is no such folder, and no such repository on {constants.ENDPOINT}. Check the spelling; if "
-            "it is private, log in with `hf auth login` (or set HF_TOKEN)."
-        )
-    if constants.is_offline_mode() or isinstance(error, OfflineModeIsEnabled):
-        return (
-            f"{start}there is no such folder, and HF_HUB_OFFLINE is set, so that a Hub repository is only read if it "
-            "was downloaded before. Unset it, or give a folder."
-        )
-    if isinstance(error, HfHubHTTPError):
-        return f"{start}{constants.ENDPOINT} answered: {' '.join(str(error).split())[:300]}"
-    if isinstance(error, LocalEntryNotFoundError | httpx2.HTTPError):
-        return (
-            f"{start}there is no such folder, and {constants.ENDPOINT} cannot be reached. Check the connection (or "
-            "HF_ENDPOINT and proxies), or give a folder."
-        )
-    return f"{start}{' '.join(str(error).split())[:300]}"
+    return start + (explain_hub_error(error, name, revision) or " ".join(str(error).split())[:300])
 
 
 __all__ = ["FolderNotFoundError", "explain_unreachable", "find_folder", "local_folder"]
