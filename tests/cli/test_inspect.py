@@ -79,7 +79,7 @@ def test_what_cannot_be_inspected_is_one_message(
     assert "no such role" in complaint("--chat_template", str(tmp_path / "raising.jinja"))
     assert "weight='x'. It must be a number" in complaint(source=", weight: x")
     assert "seed='x'" in complaint(source=", seed: x")
-    assert "'me/x' cannot be" in complaint(model="me/x")
+    assert "the model 'me/x' cannot be read" in complaint(model="me/x")
     assert "odd' cannot be read" in complaint(model=str(tmp_path / "odd"))
     assert "--show -1" in complaint("--show", "-1")
     assert "num_proc: 0" in complaint("--data_num_proc", "0")

@@ -35,6 +35,11 @@ def read_accelerate_config(path: Path) -> dict[str, Any]:
     version = settings.get("fsdp_config", {}).get("fsdp_version", 1)
     if version not in (1, 2):
         raise _refusal(version, "fsdp_version", "1 or 2", path)
+    stage = settings.get("deepspeed_config", {}).get("zero_stage", 2)
+    if str(stage) not in ("0", "1", "2", "3"):
+        raise _refusal(stage, "zero_stage", "0, 1, 2 or 3", path)
+    if not isinstance(settings.get("gpu_ids", "all"), str | int | None):
+        raise _refusal(settings["gpu_ids"], "gpu_ids", "`all`, or numbers with commas between them", path)
     if not isinstance(settings.get("use_cpu", False), bool):
         raise _refusal(settings["use_cpu"], "use_cpu", "true or false", path)
     kind = settings.get("distributed_type", "NO")

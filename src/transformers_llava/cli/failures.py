@@ -58,7 +58,7 @@ def _known(error: BaseException) -> str | None:
     if hub is not None:
         return hub
     if isinstance(error, OSError) and error.errno is not None:
-        return _file_failure(error)
+        return explain_file_error(error)
     if isinstance(error, ValueError) and _is_ours(error):  # says cause, consequence and remedy
         return str(error)
     return None
@@ -82,12 +82,20 @@ def _hub_failure(error: BaseException) -> str | None:
     return next((reason for one in _chain(error) if (reason := explain_hub_error(one)) is not None), None)
 
 
-def _file_failure(error: OSError) -> str | None:
+def explain_user_error(error: ValueError | OSError) -> str:
+    """The message of a `ValueError`, which says what helps; that of the system with what helps."""
+    explained = explain_file_error(error) if isinstance(error, OSError) and error.errno is not None else None
+    return explained or str(error)
+
+
+def explain_file_error(error: OSError) -> str | None:
+    """What an error of the file system means, and what helps; `None` for one without a known number."""
     name = repr(str(error.filename)) if error.filename is not None else "a file"
     reasons = {
         errno.ENOENT: "does not exist",
         errno.EACCES: "may not be opened by you",
         errno.EPERM: "may not be changed by you",
+        errno.EEXIST: "exists already, and would have to be a folder",
         errno.EISDIR: "is a folder, and a file is needed",
         errno.ENOTDIR: "lies below something that is a file",
         errno.ENOSPC: "cannot be written: the disk is full",
@@ -130,4 +138,13 @@ def _shortened(error: BaseException) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-__all__ = ["INTERRUPTED", "TRACEBACK_VARIABLE", "UNEXPECTED", "USER_MISTAKE", "describe_failure", "wants_traceback"]
+__all__ = [
+    "INTERRUPTED",
+    "TRACEBACK_VARIABLE",
+    "UNEXPECTED",
+    "USER_MISTAKE",
+    "describe_failure",
+    "explain_file_error",
+    "explain_user_error",
+    "wants_traceback",
+]

@@ -101,7 +101,7 @@ def open_source(
         check_kinds(raw)
         layout = layout_of(raw)
     if layout in ("builtin", "open_llava"):
-        _refuse_base(base, folder, layout)
+        _refuse_parts(base, vision_tower, folder, layout)
         return _open_nested(folder, raw, layout, template)
     if layout is None:
         convert_config(raw)  # raises, and says why
@@ -283,11 +283,13 @@ def _base_folder(folder: Path, kind: str, base: str | Path | None) -> Path:
     )
 
 
-def _refuse_base(base: str | Path | None, folder: Path, layout: str) -> None:
-    if base is not None:
-        raise ValueError(
-            f"{folder} is a complete {layout} checkpoint, and a base ({base}) was given too. Leave `--base` out."
-        )
+def _refuse_parts(base: str | Path | None, vision_tower: str | Path | None, folder: Path, layout: str) -> None:
+    for flag, what, given in (("--base", "a base", base), ("--vision_tower", "a vision tower", vision_tower)):
+        if given is not None:
+            raise ValueError(
+                f"{folder} is a complete {layout} checkpoint, and {what} ({given}) was given too. It would have no "
+                f"effect. Leave `{flag}` out."
+            )
 
 
 def _absolute(path: str | Path | None) -> str | Path | None:

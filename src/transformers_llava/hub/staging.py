@@ -144,7 +144,14 @@ def _choose_layout(checkpoint: Path, layout: Layout | None, notes: list[str]) ->
     if layout == "open_llava":
         return layout
     try:
-        builtin_type(OpenLlavaConfig.from_pretrained(checkpoint))
+        config = OpenLlavaConfig.from_pretrained(checkpoint)
+    except Exception as error:  # whatever stands in its config.json
+        raise ValueError(
+            f"the config.json of {str(checkpoint)!r} cannot be read as a model's ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:500]}), so nothing was prepared. Publish what `llava train` has saved."
+        ) from error
+    try:
+        builtin_type(config)
     except ValueError as error:
         if layout == "builtin":
             raise

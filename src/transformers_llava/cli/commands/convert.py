@@ -39,6 +39,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from transformers_llava.cli.errors import CommandError
+    from transformers_llava.cli.failures import explain_user_error
     from transformers_llava.conversion.convert import convert_checkpoint
     from transformers_llava.conversion.extraction import extract_projector
 
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             with_code=args.with_code,
         )
     except (ValueError, OSError) as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(explain_user_error(error)) from error
     print(report)
     return 0 if report.parity is None or report.parity.passed else 1
 

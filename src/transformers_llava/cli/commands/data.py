@@ -114,6 +114,8 @@ def _download_plan(args: argparse.Namespace) -> None:
     from transformers_llava.data.mixture_file import default_data_root
 
     config = _config(args)
+    if args.data_root is not None and Path(args.data_root).is_file():
+        raise CommandError(f"--data_root {args.data_root!r} is a file, and data lie in a folder. Name one.")
     root = Path(args.data_root) if args.data_root is not None else default_data_root()
     if Path(args.mixture).is_file() and args.data_root is None:
         root = Path(args.mixture).parent
@@ -165,6 +167,11 @@ def _read(args: argparse.Namespace, config: Any, *, recheck_images: bool = False
         raise CommandError(
             f"the sources {sorted(config.token_budgets)} have token budgets, and tokens cannot be counted without a "
             "tokenizer. Name the checkpoint with --model."
+        )
+    if args.max_length is not None and args.model is None:
+        raise CommandError(
+            f"--max_length {args.max_length} is a number of tokens, and tokens cannot be counted without a tokenizer. "
+            "Name the checkpoint with --model, or leave it out."
         )
     try:
         dataset, report = build_mixture(config, num_proc=args.num_proc, recheck_images=recheck_images)

@@ -12,6 +12,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from transformers_llava.cli.errors import CommandError
     from transformers_llava.cli.extras import require_extra
 
     require_extra("demo", "`llava demo`")
@@ -21,6 +22,10 @@ def run(args: argparse.Namespace) -> int:
     from transformers_llava.demo.run import run_demo
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not args.output_dir:
+        raise CommandError("--output_dir '' names no folder, and the current one would be filled. Name one.")
+    if not 0 <= args.seed < 2**32:
+        raise CommandError(f"--seed {args.seed} is no seed of every generator. Use a number from 0 to {2**32 - 1}.")
     output_dir = Path(args.output_dir)
     report = run_demo(output_dir, seed=args.seed)
     print(report.to_text())

@@ -113,8 +113,14 @@ def _model(args: argparse.Namespace) -> None:
         raise CommandError(explain_unreachable(args.model, "the model", error)) from error
     if not isinstance(config, OpenLlavaConfig):
         raise CommandError(f"{args.model!r} is a {config.model_type!r}, not a LLaVA that is known here.")
-    with torch.device("meta"):
-        model = OpenLlavaForConditionalGeneration(config)
+    try:
+        with torch.device("meta"):
+            model = OpenLlavaForConditionalGeneration(config)
+    except Exception as error:  # sizes and names that its config.json gives and that no layer can have
+        raise CommandError(
+            f"no model can be built from the config.json of {args.model!r} ({type(error).__name__}: {error}). Correct "
+            "the value, or fetch the file again."
+        ) from error
     components = {name: ComponentConfig(mode="full") for name in COMPONENTS}
     print(format_table(component_table(model, components, 0.0, 0.0)))
     rule = config.tiling_rule()

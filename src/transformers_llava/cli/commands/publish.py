@@ -58,12 +58,13 @@ def run(args: argparse.Namespace) -> int:
     from huggingface_hub.errors import HTTPError
 
     from transformers_llava.cli.errors import CommandError
+    from transformers_llava.cli.failures import explain_user_error
 
     with tempfile.TemporaryDirectory(prefix="llava_publish") as scratch:
         try:
             return _publish(args, args.output or f"{scratch}/publication")
         except (ValueError, OSError) as error:  # HfHubHTTPError, what the Hub answers, is an OSError
-            raise CommandError(str(error)) from error
+            raise CommandError(explain_user_error(error)) from error
         except HTTPError as error:  # of the line, where nothing was answered
             raise CommandError(
                 f"the Hub did not answer ({type(error).__name__}: {error}). What lies there is as before, or one "

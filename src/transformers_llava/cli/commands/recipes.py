@@ -36,7 +36,7 @@ def _list(args: argparse.Namespace) -> None:
 def _show(args: argparse.Namespace) -> None:
     from transformers_llava.cli.packaged import recipe_path
 
-    print(recipe_path(args.name).read_text(encoding="utf-8"), end="")
+    print(_text(recipe_path(args.name)), end="")
 
 
 def _copy(args: argparse.Namespace) -> None:
@@ -45,8 +45,12 @@ def _copy(args: argparse.Namespace) -> None:
     source = recipe_path(args.name)
     if args.file.exists():
         raise CommandError(f"{str(args.file)!r} exists and would be overwritten. Choose another name or remove it.")
-    args.file.parent.mkdir(parents=True, exist_ok=True)
-    args.file.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    text = _text(source)
+    try:
+        args.file.parent.mkdir(parents=True, exist_ok=True)
+        args.file.write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:  # a file among its folders; a name that no file system takes
+        raise CommandError(f"{str(args.file)!r} cannot be written ({error}). Choose another name.") from error
     print(f"{args.name} -> {args.file}")
 
 
@@ -56,6 +60,15 @@ def _fields(args: argparse.Namespace) -> None:
     require_extra("train", "`llava recipes fields`")
     from transformers_llava.training.recipe import describe_fields
 
-    for name, help_text in describe_fields().items():
-        if args.word in name:
-            print(f"{name}\n    {help_text}")
+    found = {name: help_text for name, help_text in describe_fields().items() if args.word in name}
+    if not found:
+        raise CommandError(f"no field has {args.word!r} in its name. `llava recipes fields` lists all of them.")
+    for name, help_text in found.items():
+        print(f"{name}\n    {help_text}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{str(path)!r} is no text (UTF-8), so it is no recipe. Name a YAML file.") from error

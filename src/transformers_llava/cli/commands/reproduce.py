@@ -34,6 +34,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from transformers_llava.cli.extras import require_extra
+    from transformers_llava.cli.failures import explain_user_error
 
     require_extra("hub", "`llava reproduce`")
     require_extra("train", "`llava reproduce`")
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             say=lambda what: print(what, flush=True),
         )
     except (ValueError, OSError) as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(explain_user_error(error)) from error
     report = verify(
         folder,
         expected=expected,

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     transformers_llava.register()
     logging.set_verbosity(logging.log_levels[args.log_level])
     _check_name(args.model)
+    _check_device(args.device)
     try:
         manager = ModelManager(
             device=args.device,
@@ -68,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
             quantization=args.quantization,
             force_model=args.model,
         )
-    except (ValueError, OSError) as error:
-        raise CommandError(f"{args.model!r} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever its files hold, and what the Hub's client says without a network
+        raise CommandError(_not_loaded(args.model, error)) from error
     app = build_app(manager, ImageSources(args.allow_image_urls, args.image_root), compile=args.compile)
     uvicorn.run(app, host=args.host, port=args.port, log_level="info")
     return 0
@@ -82,6 +83,30 @@ def _check_name(model: str) -> None:
     )
     if not Path(model).is_dir() and (looks_like_path or Path(model).exists()):
         raise CommandError(f"there is no folder {model!r}. Name a checkpoint's folder, or a repository as OWNER/NAME.")
+
+
+def _check_device(device: str) -> None:
+    """What torch would say with an assertion of its own, after the weights were read."""
+    import torch
+
+    found = torch.cuda.device_count()
+    number = device.partition(":")[2]
+    if device.partition(":")[0] == "cuda" and (found == 0 or (number.isdecimal() and int(number) >= found)):
+        raise CommandError(f"--device {device} is not here: torch sees {found} GPU(s). Use one of them, or `cpu`.")
+
+
+def _not_loaded(model: str, error: Exception) -> str:
+    from transformers_llava.conversion.folders import FolderNotFoundError, find_folder
+
+    try:
+        find_folder(model, "the model")
+    except FolderNotFoundError as reason:
+        return str(reason)
+    said = " ".join(str(error).split())[:500]
+    return (
+        f"{model!r} cannot be loaded ({type(error).__name__}: {said}). Correct what is named, or name a checkpoint "
+        "that `llava inspect model` can show."
+    )
 
 
 __all__ = ["add_parser", "run"]

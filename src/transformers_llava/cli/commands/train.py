@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     recipe, machines = recipe_path(args.config), _machines(args)
     if args.dry_run:
         return _dry_run(args, recipe)
+    _check_fields(recipe, args.fields)
     settings = (recipe, args.fields, args.accelerate_config, args.num_processes, machines)
     if args.print_command:
         print("$ " + shlex.join(training_command(*settings)))
@@ -58,13 +59,32 @@ def _machines(args: argparse.Namespace) -> Any:
             "nothing would train."
         )
     if args.num_machines == 1:
+        if args.machine_rank != 0 or args.main_process_ip is not None:
+            raise CommandError(
+                f"--machine_rank {args.machine_rank} and --main_process_ip {args.main_process_ip!r} mean nothing on "
+                "one machine, and each machine would train alone. Say how many there are with --num_machines."
+            )
         return None
-    if args.main_process_ip is None:
+    if not 1 <= args.main_process_port <= 65535:
+        raise CommandError(f"--main_process_port {args.main_process_port} is no port. Use one from 1 to 65535.")
+    if not args.main_process_ip:
         raise CommandError(
             f"--num_machines {args.num_machines} needs --main_process_ip, the address of machine 0, where the others "
             "find it."
         )
     return Machines(args.num_machines, args.machine_rank, args.main_process_ip, args.main_process_port)
+
+
+def _check_fields(recipe: Path, fields: list[str]) -> None:
+    """What is no recipe, or no flag, is said here and not by each process of a training that then ends."""
+    from transformers_llava.cli.errors import CommandError
+    from transformers_llava.training.errors import RecipeError
+    from transformers_llava.training.recipe_file import apply_flags, read_recipe
+
+    try:
+        apply_flags(read_recipe(recipe), fields)
+    except RecipeError as error:
+        raise CommandError(str(error)) from error
 
 
 def _dry_run(args: argparse.Namespace, recipe: Path) -> int:
@@ -75,7 +95,8 @@ def _dry_run(args: argparse.Namespace, recipe: Path) -> int:
 
     require_extra("train", "`llava train`")
     num_gpus = args.num_processes or 8
-    backend = backend_of(args.accelerate_config or default_accelerate_config(recipe, num_gpus, args.fields))
+    chosen = args.accelerate_config
+    backend = backend_of(default_accelerate_config(recipe, num_gpus, args.fields) if chosen is None else chosen)
     from transformers_llava.training.planning.report import dry_run
 
     try:

@@ -1,5 +1,7 @@
 """A recipe to the model it trains, without weights: on the meta device, from files or from packaged shapes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,7 +46,8 @@ class DataShape:
 def plan_model(recipe: Recipe) -> OpenLlavaForConditionalGeneration:
     """The model of a recipe on the meta device: every shape, no memory."""
     config = plan_config(recipe.model)
-    with torch.device("meta"):
+    name = str(recipe.model.model_name_or_path or recipe.model.language_model_name_or_path)
+    with _readable(name), torch.device("meta"):
         return OpenLlavaForConditionalGeneration(config)
 
 
@@ -58,7 +61,8 @@ def plan_config(model: ModelConfig) -> OpenLlavaConfig:
     if model.model_name_or_path is not None:
         folder = Path(model.model_name_or_path)
         if (folder / "config.json").is_file():
-            config = OpenLlavaConfig.from_pretrained(folder)
+            with _readable(str(folder)):
+                config = OpenLlavaConfig.from_pretrained(folder)
         else:
             values = dict(_known("checkpoints", folder.name, model.model_name_or_path))
             parts = {name: _sub_config(values.pop(name)) for name in ("text_config", "vision_config")}
@@ -104,6 +108,20 @@ def published_parameters(name: str) -> dict[str, Any]:
     return shapes["language_models"].get(name) or shapes["vision_towers"][name]
 
 
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Raises a `RecipeError` in place of whatever the values of a config.json make the libraries raise."""
+    try:
+        yield
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(
+            f"the config.json of {name!r} is none that a model can be built from ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:500]}), so nothing can be planned. Correct it, or fetch it again."
+        ) from error
+
+
 @cache
 def _shapes() -> dict[str, Any]:
     return yaml.safe_load((Path(__file__).parent / "shapes.yaml").read_text(encoding="utf-8"))
@@ -111,7 +129,8 @@ def _shapes() -> dict[str, Any]:
 
 def _part(kind: str, name: str) -> Any:
     if (Path(name) / "config.json").is_file():
-        return AutoConfig.from_pretrained(name)
+        with _readable(name):
+            return AutoConfig.from_pretrained(name)
     return _sub_config(_known(kind, name, name))
 
 
