@@ -82,7 +82,7 @@ def test_what_cannot_be_inspected_is_one_message(
     assert "the model 'me/x' cannot be read" in complaint(model="me/x")
     assert "odd' cannot be read" in complaint(model=str(tmp_path / "odd"))
     assert "--show -1" in complaint("--show", "-1")
-    assert "num_proc: 0" in complaint("--data_num_proc", "0")
+    assert "num_proc: 0` is below 1" in complaint("--data_num_proc", "0")
     for name in ("me/x", str(tmp_path / "odd")):
         assert cli.main(["inspect", "model", name]) == 2
         assert "cannot be read" in capsys.readouterr().err

@@ -27,7 +27,7 @@ def test_an_unknown_flag_is_an_error_where_it_can_be_no_field(capsys: pytest.Cap
     with pytest.raises(SystemExit) as ended:
         cli.main(["env", "--wat"])
     assert ended.value.code == 2
-    assert "unknown arguments: --wat" in capsys.readouterr().err
+    assert "unknown arguments: --wat; `llava env --help` lists" in capsys.readouterr().err
 
 
 def test_packaged_files_are_found_by_name_and_the_nearest_is_offered() -> None:

@@ -17,7 +17,7 @@ COMMANDS = {
     "demo": "the whole chain on this machine's CPU, in minutes",
     "train": "train one stage from a recipe",
     "convert": "convert a checkpoint: original, LoRA, projector, llava-hf; and to the built-in layout",
-    "data": "lock, verify and fetch the data of a mixture",
+    "data": "lock and verify the data of a mixture, and say where to fetch it",
     "serve": "answer over HTTP, as OpenAI's API does",
     "inspect": "look at data, templates and models",
     "publish": "send a checkpoint to the Hub, with card, mixture, recipe and licences",
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0 if not argv else 2
     if unknown and not getattr(args, "takes_fields", False):
-        parser.error(f"unknown arguments: {' '.join(unknown)}")
+        parser.error(f"unknown arguments: {' '.join(unknown)}; `llava {args.command} --help` lists the known ones")
     args.fields = unknown
     try:
         return args.run(args) or 0

@@ -119,7 +119,14 @@ _AT_LEAST: dict[str, float] = {
     "max_grad_norm": 0,
     "seed": 0,
     "dataloader_num_workers": 0,
+    "adam_beta1": 0,
+    "adam_beta2": 0,
+    "logging_steps": 0,
+    "save_steps": 0,
+    "save_total_limit": 1,
 }
+# Where the libraries would stop at the first step, or in a generator that takes 32 bits.
+_BELOW: dict[str, float] = {"seed": 2**32, "adam_beta1": 1, "adam_beta2": 1}
 
 
 def _without_yaml_no(name: str, value: Any) -> Any:
@@ -142,6 +149,12 @@ def _check_bounds(values: Mapping[str, Any]) -> None:
         value = values.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
             check_at_least(name, value, least)
+    for name, bound in _BELOW.items():
+        value = values.get(name)
+        if isinstance(value, int | float) and value >= bound:
+            raise RecipeError(f"`{name}: {value}` has to be below {bound}. Correct or remove it.")
+    if values.get("output_dir") == "":
+        raise RecipeError("`output_dir` is empty, and the current folder would be filled. Name a folder.")
 
 
 def _sft_config(values: dict[str, Any]) -> LlavaSFTConfig:

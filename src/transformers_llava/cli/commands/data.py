@@ -10,7 +10,7 @@ from transformers_llava.cli.errors import CommandError
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "data",
-        help="lock, verify and fetch the data of a mixture",
+        help="lock and verify the data of a mixture, and say where to fetch it",
         description="MIXTURE is a YAML file or the name of a packaged mixture (`llava data ls`).",
         epilog="Example: llava data lock mine.yaml && llava data verify mine.yaml mixture.lock.json",
         allow_abbrev=False,

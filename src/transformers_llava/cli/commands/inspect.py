@@ -1,4 +1,4 @@
-"""`llava inspect`: what a run would read, what a template writes, what a checkpoint is made of."""
+"""`llava inspect`: what a run would read, how a chat template is written, what a checkpoint is made of."""
 
 import argparse
 from typing import Any
@@ -19,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
     data.add_argument("--show", type=int, default=3, metavar="N", help="examples to print (default: 3)")
     data.add_argument("--plot", metavar="FILE.png", help="histograms of lengths and picture sizes; needs matplotlib")
     data.set_defaults(run=_data, takes_fields=True)
-    template = subjects.add_parser("template", help="a chat template, and what it makes of a conversation")
+    template = subjects.add_parser("template", help="print a packaged chat template")
     template.add_argument("name", metavar="NAME", help="such as vicuna_v1")
     template.set_defaults(run=_template)
     model = subjects.add_parser("model", help="the components of a checkpoint, from its configuration")

@@ -20,11 +20,20 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME|FILE",
         help="cpu, single_gpu, ddp, fsdp2, zero2, zero3 or a file; default: fits this machine",
     )
-    parser.add_argument("--num_processes", type=int, help="instead of the accelerate configuration's")
-    parser.add_argument("--num_machines", type=int, default=1, help="machines; start the same command on each")
-    parser.add_argument("--machine_rank", type=int, default=0, help="which machine this is, from 0")
-    parser.add_argument("--main_process_ip", help="address of machine 0")
-    parser.add_argument("--main_process_port", type=int, default=29500, help="port of machine 0 (default: 29500)")
+    parser.add_argument(
+        "--num_processes",
+        type=int,
+        metavar="N",
+        help="instead of the accelerate configuration's; with --dry_run the GPUs to plan for (default: 8)",
+    )
+    parser.add_argument(
+        "--num_machines", type=int, default=1, metavar="N", help="start the same command on each (default: 1)"
+    )
+    parser.add_argument("--machine_rank", type=int, default=0, metavar="N", help="which machine this is, from 0")
+    parser.add_argument("--main_process_ip", metavar="ADDRESS", help="address of machine 0")
+    parser.add_argument(
+        "--main_process_port", type=int, default=29500, metavar="PORT", help="port of machine 0 (default: 29500)"
+    )
     parser.add_argument(
         "--dry_run", action="store_true", help="say what it would train, hold, compute and take; from shapes alone"
     )
