@@ -104,7 +104,9 @@ def open_publication(args: argparse.Namespace) -> tuple[Path, Any]:
         return Path(args.publication), Expected()
     try:
         return fetch_publication(HfApi(library_name="transformers-llava"), args.publication, args.revision)
-    except (OSError, ValueError) as error:
+    except ValueError as error:  # a `RemoteError`, which names the repository and says what helps
+        raise CommandError(str(error)) from error
+    except OSError as error:
         raise CommandError(f"{args.publication!r} cannot be fetched: {error}") from error
 
 
