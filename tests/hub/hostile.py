@@ -204,6 +204,12 @@ REFUSED: dict[str, tuple[Trick, str, bool, list[str]]] = {
     ),
     "threads": (_run(hardware__cpu_threads="1 LD_PRELOAD=x"), "hardware.cpu_threads", True, []),
     "kernel": (_run(configuration__attn_implementation="evil/kernel"), "kernel of the Hub is code", True, []),
+    "kernel in place of a library": (
+        _run(configuration__attn_implementation="flash_attention_4"),
+        "kernel of the Hub in its place is code",
+        True,
+        [],
+    ),
     "compiler": (_run(configuration__torch_compile_backend="evil.module"), "torch_compile_backend", True, []),
     "template": (_run(configuration__chat_template="../../../evil.jinja"), "no packaged template", True, []),
     "checkpointing": (

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from transformers_llava.chat_templates import list_chat_templates
@@ -156,9 +157,13 @@ def _any_keys(value: Any) -> str | None:
 
 
 def _attention(value: Any) -> str | None:
-    if isinstance(value, str) and re.fullmatch(r"[a-z0-9_]{1,60}", value):
-        return None
-    return "a kernel of the Hub is code, which is not fetched and not run"
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9_]{1,60}", value):
+        return "a kernel of the Hub is code, which is not fetched and not run"
+    # transformers falls back to a kernel of the Hub where the library of one of these is missing.
+    library = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}.get(value)
+    if value.startswith("flash_attention") and (library is None or find_spec(library) is None):
+        return f"{library or value} is not installed, and the kernel of the Hub in its place is code, which is not run"
+    return None
 
 
 _COMPONENT = _with_keys(
