@@ -63,7 +63,7 @@ gpu: $(STAMP)  ## the same questions to one GPU at the shapes of a 7B; ARGS=--dr
 		$(BIN)/python -m benchmarks.gpu.$$question $(ARGS) || exit 1; done
 
 cards: $(STAMP)  ## render hub_cards/ again from its facts and the packaged recipes
-	$(BIN)/python -m transformers_llava.hub.stated_cards hub_cards
+	$(BIN)/python -m transformers_llava.hub.cards.stated hub_cards
 
 # The environment is new, and has the core dependencies alone: what a user of `pip install transformers-llava` has.
 wheel:  ## build sdist and wheel; install the wheel into a new environment, convert there and answer (1 minute)

@@ -46,10 +46,11 @@ def run(folder: Path, num_batches: int, num_passes: int) -> dict[str, Any]:
     from stand_in import make_processor, write_stand_in
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    from transformers_llava.data.collators import PackedCollator
-    from transformers_llava.data.lengths import measure_example
-    from transformers_llava.data.packing import plan_step
-    from transformers_llava.data.sources import SourceConfig, load_source
+    from transformers_llava.data.batches.collators import PackedCollator
+    from transformers_llava.data.batches.packing import plan_step
+    from transformers_llava.data.mixture.config import SourceConfig
+    from transformers_llava.data.mixture.source import load_source
+    from transformers_llava.data.tokens.counting import measure_example
 
     torch.set_num_threads(1)
     path = write_stand_in(folder, scale=0.01, num_images=120)

@@ -88,10 +88,10 @@ def measure(folder: Path, num_proc: int) -> dict[str, Any]:
     sys.path.insert(0, str(Path(__file__).parent))
     from stand_in import make_processor
 
-    from transformers_llava.data.measuring import measure_examples
-    from transformers_llava.data.mixture import MixtureConfig, build_mixture
-    from transformers_llava.data.sampling import PackedBatchSampler
-    from transformers_llava.data.sources import SourceConfig
+    from transformers_llava.data.batches.samplers import PackedBatchSampler
+    from transformers_llava.data.mixture.build import build_mixture
+    from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+    from transformers_llava.data.tokens.length_filter import measure_examples
 
     processor = make_processor(folder)
     with PeakMemory() as memory:

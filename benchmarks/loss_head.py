@@ -18,7 +18,7 @@ from benchmarks.harness.command import main
 from benchmarks.harness.memory import peak_bytes
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import take_turns
-from transformers_llava.modeling.loss_open_llava import supervised_loss
+from transformers_llava.modeling.language_head import supervised_loss
 
 
 SAMPLES = {"caption": (596, 20), "instruction": (850, 91)}  # positions, supervised ones

@@ -122,9 +122,10 @@ class _Examples:
         from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
         from benchmarks.stand_in import make_processor, write_stand_in
-        from transformers_llava.data.collators import PackedCollator
-        from transformers_llava.data.lengths import measure_example
-        from transformers_llava.data.sources import SourceConfig, load_source
+        from transformers_llava.data.batches.collators import PackedCollator
+        from transformers_llava.data.mixture.config import SourceConfig
+        from transformers_llava.data.mixture.source import load_source
+        from transformers_llava.data.tokens.counting import measure_example
 
         path = write_stand_in(folder, scale=scale, num_images=12)
         self.processor = make_processor(folder)

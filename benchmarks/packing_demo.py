@@ -20,9 +20,11 @@ from typing import Any
 
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from transformers_llava.data.sources import SourceConfig, load_source
+from transformers_llava.artifacts.run_record import read_run_record
+from transformers_llava.data.mixture.config import SourceConfig
+from transformers_llava.data.mixture.source import load_source
 from transformers_llava.evaluation.exact_match import evaluate_exact_match
-from transformers_llava.training.run_record import package_versions, read_run_record
+from transformers_llava.training.environment import package_versions
 
 
 ROOT = Path(__file__).resolve().parent.parent

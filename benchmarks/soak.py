@@ -23,7 +23,8 @@ from typing import Any
 
 import psutil
 
-from transformers_llava.training.run_record import package_versions, read_run_record
+from transformers_llava.artifacts.run_record import read_run_record
+from transformers_llava.training.environment import package_versions
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -171,7 +172,7 @@ def two_processes(recipe: Path, output_dir: Path) -> tuple[list[str], dict[str, 
     """The same on two processes of FSDP2, by the launcher of the tests."""
     sys.path.insert(0, str(ROOT / "tests"))
     from distributed.launching import command_of, environment_of
-    from transformers_llava.training.recipe import read_recipe
+    from transformers_llava.training.recipe_file import read_recipe
 
     cases = [{**read_recipe(recipe), "gradient_accumulation_steps": 1, "resume_from_checkpoint": True}]
     output_dir.mkdir(parents=True, exist_ok=True)

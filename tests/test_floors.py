@@ -13,6 +13,7 @@ FLOORS = {
     "modeling": 0,
     "conversion": 1,
     "data": 1,
+    "packaged": 0.5,  # names of packaged files; imports nothing of ours
     "chat_templates": 0.5,  # texts without an import, read by conversion and data
     "training": 2,
     "evaluation": 2,
@@ -109,7 +110,34 @@ def test_commands_import_heavy_things_only_when_they_run() -> None:
         at_the_top = {name.split(".")[0] for name, lazy in imports_of(path) if not lazy}
         assert not at_the_top & {"torch", "transformers", *LIBRARIES}, path
         ours = {name for name, lazy in imports_of(path) if not lazy and name.startswith(PACKAGE)}
-        assert ours <= {f"{PACKAGE}.cli.errors"}, path
+        assert ours <= {f"{PACKAGE}.cli.errors", f"{PACKAGE}.cli.publication_arguments"}, path
+
+
+def _modules_imported(path: Path, names: dict[str, Path]) -> set[str]:
+    """Names of our modules that a file imports anywhere, also inside functions and under TYPE_CHECKING."""
+    found = set()
+    here = (PACKAGE, *path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = ".".join(here[: len(here) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module or "") if part)
+            for alias in node.names:
+                found.add(f"{module}.{alias.name}" if f"{module}.{alias.name}" in names else module)
+    return found & names.keys()
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    names = {
+        ".".join((PACKAGE, *path.relative_to(ROOT).with_suffix("").parts)): path
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+    imported = {name: _modules_imported(path, names) for name, path in names.items()}
+    assert sum(map(len, imported.values())) > 400
+    while leaves := [name for name, others in imported.items() if not others & imported.keys()]:
+        for name in leaves:
+            del imported[name]
+    assert not imported, f"in a circle, or above one: {sorted(imported)}"
 
 
 def test_strict_configurations_are_really_checked() -> None:

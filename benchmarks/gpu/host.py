@@ -16,8 +16,8 @@ from benchmarks.gpu.shapes import Shapes, make_ours, packed_batch, stage_samples
 from benchmarks.gpu.training import _make_step
 from benchmarks.harness.processors import make_picture
 from benchmarks.harness.results import Comparison
-from transformers_llava.modeling.attention_open_llava import VARLEN
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
+from transformers_llava.modeling.varlen_attention import VARLEN
 
 
 def measure(shapes: Shapes, device: str) -> list[Comparison]:

@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.stand_in import make_processor, write_stand_in
-from transformers_llava.data.lengths import measure_example
-from transformers_llava.data.sources import SourceConfig, load_source
+from transformers_llava.data.mixture.config import SourceConfig
+from transformers_llava.data.mixture.source import load_source
+from transformers_llava.data.tokens.counting import measure_example
 
 
 def main() -> None:

@@ -35,8 +35,8 @@ from benchmarks.gpu.shapes import (
 )
 from benchmarks.harness.models import load_same_weights
 from benchmarks.harness.results import Comparison
-from transformers_llava.modeling.attention_open_llava import VARLEN
-from transformers_llava.training.checkpointing import limit_checkpointing
+from transformers_llava.modeling.varlen_attention import VARLEN
+from transformers_llava.training.model.gradient_checkpointing import limit_checkpointing
 
 
 @dataclass(frozen=True)

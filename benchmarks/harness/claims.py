@@ -73,4 +73,4 @@ CLAIMS = (
 )
 
 
-__all__ = ["CLAIMS", "PUBLISHED_HOURS", "Claim"]
+__all__ = ["CLAIMS", "Claim", "PUBLISHED_HOURS"]

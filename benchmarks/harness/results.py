@@ -154,9 +154,9 @@ def _processor() -> str:
 
 
 __all__ = [
+    "Comparison",
     "NOT_SLOWER",
     "ROOT",
-    "Comparison",
     "compared",
     "format_table",
     "read_results",

@@ -12,12 +12,12 @@ from transformers import (
 from transformers.models.auto import modeling_auto
 from transformers.utils import is_torchvision_available
 
-from transformers_llava.conversion.loading import install
-from transformers_llava.modeling.attention_open_llava import register_varlen_attention
+from transformers_llava.conversion.auto_classes import install
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration, OpenLlavaModel
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
+from transformers_llava.modeling.varlen_attention import register_varlen_attention
 
 
 OpenLlavaImageProcessor: type = OpenLlavaImageProcessorPil

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from transformers_llava.cli import main as cli
-from transformers_llava.cli.packaged import accelerate_config_path, list_accelerate_configs, list_recipes, recipe_path
+from transformers_llava.packaged import (
+    PackagedFileError,
+    accelerate_config_path,
+    list_accelerate_configs,
+    list_recipes,
+    recipe_path,
+)
 
 
 def test_every_command_can_be_parsed_and_says_what_it_does(capsys: pytest.CaptureFixture) -> None:
@@ -35,7 +41,7 @@ def test_packaged_files_are_found_by_name_and_the_nearest_is_offered() -> None:
     assert {"cpu", "single_gpu", "ddp"} <= set(list_accelerate_configs())
     assert recipe_path("tiny/1_align").is_file()
     assert accelerate_config_path("cpu.yaml").is_file()
-    with pytest.raises(cli.CommandError, match=r"'tiny/1_aling' is neither a file .* Did you mean 'tiny/1_align'"):
+    with pytest.raises(PackagedFileError, match=r"'tiny/1_aling' is neither a file .* Did you mean 'tiny/1_align'"):
         recipe_path("tiny/1_aling")
 
 

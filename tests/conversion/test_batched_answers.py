@@ -8,8 +8,8 @@ from original_folders import write_original
 from tiny import PINPOINTS, TEMPLATE, make_config, make_image, make_model, make_processor, make_tokenizer
 from transformers_llava import OpenLlavaProcessor
 from transformers_llava.conversion.convert import convert_checkpoint
-from transformers_llava.data.collators import PaddedCollator
-from transformers_llava.demo.tokenizer import make_tokenizer as make_demo_tokenizer
+from transformers_llava.data.batches.collators import PaddedCollator
+from transformers_llava.demo.base_models.tokenizer import make_tokenizer as make_demo_tokenizer
 
 
 KINDS = ["ours", "original", "converted", "exported", "tiled", "tiled exported"]

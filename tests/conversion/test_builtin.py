@@ -14,9 +14,9 @@ from builtin_folders import ONE_WAY_PINPOINTS, PINPOINTS, write_builtin
 from original_folders import write_original
 from tiny import make_image
 from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
+from transformers_llava.conversion.auto_classes import use_for_builtin
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.export import builtin_type
-from transformers_llava.conversion.loading import use_for_builtin
 from transformers_llava.conversion.parity import check_parity
 
 

@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from original_folders import write_original
 from transformers_llava.cli.main import main
-from transformers_llava.conversion import extraction
-from transformers_llava.conversion.extraction import extract_projector
+from transformers_llava.conversion import convert as extraction
+from transformers_llava.conversion.convert import extract_projector
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from huggingface_hub import constants
 
 from original_folders import write_original
+from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_folder, local_folder
 from transformers_llava.cli.main import main
-from transformers_llava.conversion.folders import FolderNotFoundError, find_folder, local_folder
-from transformers_llava.conversion.sources import open_source
-from transformers_llava.conversion.towers import resolve_tower
+from transformers_llava.conversion.configs.vision_tower import resolve_tower
+from transformers_llava.conversion.source import open_source
 
 
 ANSWERS = {"gated": (403, "GatedRepo"), "absent": (401, "RepoNotFound"), "revision": (404, "RevisionNotFound")}

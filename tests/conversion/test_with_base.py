@@ -7,15 +7,15 @@ import torch
 from safetensors.torch import load_file
 
 from original_folders import original_text_state, write_files, write_original
-from transformers_llava.conversion.assembling import (
+from transformers_llava.conversion.convert import extract_projector
+from transformers_llava.conversion.load import (
     load_checkpoint,
     load_delta_checkpoint,
     load_lora_checkpoint,
     load_projector_checkpoint,
 )
-from transformers_llava.conversion.extraction import extract_projector
-from transformers_llava.conversion.lora_settings import check_lora_settings
-from transformers_llava.conversion.sources import open_source
+from transformers_llava.conversion.source import open_source
+from transformers_llava.conversion.weights.lora_settings import check_lora_settings
 
 
 QUERY = "model.layers.1.self_attn.q_proj"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data.archives import archive_reference, read_member
+from transformers_llava.data.images.archives import archive_reference, read_member
 
 
 def _write(path: Path, content: bytes) -> None:

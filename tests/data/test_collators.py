@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from transformers_llava.data.collators import PackedCollator, PaddedCollator
-from transformers_llava.data.encoding import encode_example
+from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator
 from transformers_llava.data.schema import IGNORE_INDEX, RecordError
+from transformers_llava.data.tokens.encoding import encode_example
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import torch
 import tiny
 from transformers_llava import OpenLlavaProcessor
 from transformers_llava.chat_templates import load_chat_template
-from transformers_llava.data.encoding import encode_example
-from transformers_llava.data.formats import to_example
-from transformers_llava.data.lengths import count_tokens
-from transformers_llava.data.rendering import encode_rendered, render_marked, writes_control_tokens
+from transformers_llava.data.records.formats import to_example
 from transformers_llava.data.schema import IGNORE_INDEX, RecordError
+from transformers_llava.data.tokens.chat_rendering import encode_rendered, render_marked, writes_control_tokens
+from transformers_llava.data.tokens.counting import count_tokens
+from transformers_llava.data.tokens.encoding import encode_example
 
 
 IMAGE = "<image>" * 4  # a tile of 2 x 2 patches

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data.formats import to_example, to_example_with_notes
+from transformers_llava.data.records.formats import to_example, to_example_with_notes
 from transformers_llava.data.schema import RecordError
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import tiny
-from transformers_llava.data.images import image_size, open_image, resolve_image
-from transformers_llava.data.mixture import MixtureConfig
+from transformers_llava.data.images.opening import image_size, open_image
+from transformers_llava.data.images.paths import resolve_image
+from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.schema import RecordError
-from transformers_llava.data.sources import SourceConfig
-from transformers_llava.modeling.opening_open_llava import available_formats
+from transformers_llava.modeling.image_opening import available_formats
 
 
 NUM_MUTATIONS = 150

@@ -12,11 +12,14 @@ import pytest
 from PIL import Image
 
 from transformers_llava.artifacts import limits
-from transformers_llava.data import archives, decoding, images
-from transformers_llava.data.images import check_image, image_size, open_image, resolve_image
+from transformers_llava.data.images import archives, decoding
+from transformers_llava.data.images import opening as images
+from transformers_llava.data.images.opening import check_image, image_size, open_image
+from transformers_llava.data.images.paths import resolve_image
+from transformers_llava.data.mixture.config import SourceConfig
+from transformers_llava.data.mixture.source import image_root_of
 from transformers_llava.data.schema import RecordError
-from transformers_llava.data.sources import SourceConfig, image_root_of
-from transformers_llava.modeling.opening_open_llava import IMAGE_FORMATS, available_formats
+from transformers_llava.modeling.image_opening import IMAGE_FORMATS, available_formats
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from transformers_llava.data import connecting, remote
-from transformers_llava.data.connecting import ALLOWED_HOSTS, is_public
-from transformers_llava.data.remote import fetch_image, remote_file
+from transformers_llava.data.images import connection as connecting
+from transformers_llava.data.images import download as remote
+from transformers_llava.data.images.connection import ALLOWED_HOSTS, is_public
+from transformers_llava.data.images.download import fetch_image, remote_file
+from transformers_llava.data.mixture.config import SourceConfig
+from transformers_llava.data.mixture.source import load_source
 from transformers_llava.data.schema import RecordError
-from transformers_llava.data.sources import SourceConfig, load_source
 
 
 @pytest.fixture

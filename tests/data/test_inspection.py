@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from transformers_llava.data.encoding import encode_example
 from transformers_llava.data.inspection import image_sizes, plot_histograms, render_example, rows_to_show
+from transformers_llava.data.tokens.encoding import encode_example
 
 
 def test_supervised_text_is_green_and_a_picture_is_one_mark(tiny_processor, example):

@@ -10,11 +10,17 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from transformers_llava.data.drawing import TokenBudget
-from transformers_llava.data.lock import compare_locks, count_tokens_of_sources, make_lock, read_lock, write_lock
-from transformers_llava.data.measuring import LengthReport
-from transformers_llava.data.mixture import MixtureConfig, build_mixture
-from transformers_llava.data.sources import SourceConfig
+from transformers_llava.data.mixture.build import build_mixture
+from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+from transformers_llava.data.mixture.lock import (
+    compare_locks,
+    count_tokens_of_sources,
+    make_lock,
+    read_lock,
+    write_lock,
+)
+from transformers_llava.data.mixture.subsampling import TokenBudget
+from transformers_llava.data.reports import LengthReport
 
 
 def record(number: int, image: str | None = None) -> dict:
@@ -113,7 +119,7 @@ def test_an_image_exchanged_under_the_same_size_and_time_changes_the_lock(folder
 
 
 def test_a_check_takes_no_verdict_from_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    from transformers_llava.data import verification
+    from transformers_llava.data.mixture import image_verification as verification
 
     config = MixtureConfig([SourceConfig("a", str(folder / "a.json"))])
     seen = []

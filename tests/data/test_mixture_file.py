@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data.mixture import build_mixture
-from transformers_llava.data.mixture_file import read_mixture_file
+from transformers_llava.data.mixture.build import build_mixture
+from transformers_llava.data.mixture.mixture_file import read_mixture_file
 
 
 def write(folder: Path, text: str) -> Path:

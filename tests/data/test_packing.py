@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from transformers_llava.data.packing import PackingReport, deal_packs, plan_step
+from transformers_llava.data.batches.packing import PackingReport, deal_packs, plan_step
 
 
 def test_the_example_of_the_docstring():

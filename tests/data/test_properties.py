@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 import tiny
-from transformers_llava.data.lock import compare_locks, make_lock
-from transformers_llava.data.measuring import measure_examples
-from transformers_llava.data.mixture import MixtureConfig, build_mixture
-from transformers_llava.data.sampling import PackedBatchSampler
-from transformers_llava.data.sources import SourceConfig
+from transformers_llava.data.batches.samplers import PackedBatchSampler
+from transformers_llava.data.mixture.build import build_mixture
+from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+from transformers_llava.data.mixture.lock import compare_locks, make_lock
+from transformers_llava.data.tokens.length_filter import measure_examples
 
 
 SEEDS = range(12)

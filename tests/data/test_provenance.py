@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data.mixture_file import list_mixtures, read_mixture_file
-from transformers_llava.data.provenance import (
+from transformers_llava.data.mixture.config import SourceConfig
+from transformers_llava.data.mixture.mixture_file import list_mixtures, read_mixture_file
+from transformers_llava.data.mixture.provenance import (
     NO_PICTURE,
     Download,
     SourcePart,
     compare_with_published,
     published_counts,
 )
-from transformers_llava.data.sources import SourceConfig, load_source
+from transformers_llava.data.mixture.source import load_source
 
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"

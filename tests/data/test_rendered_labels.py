@@ -3,8 +3,8 @@
 import pytest
 
 from transformers_llava.chat_templates import list_chat_templates, load_chat_template
-from transformers_llava.data.encoding import encode_example
 from transformers_llava.data.inspection import render_example
+from transformers_llava.data.tokens.encoding import encode_example
 
 
 CHATML = (

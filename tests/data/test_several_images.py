@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import tiny
-from transformers_llava.data.collators import PackedCollator, PaddedCollator
-from transformers_llava.data.encoding import encode_example
-from transformers_llava.data.lengths import TokenCounter, count_tokens
+from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator
+from transformers_llava.data.tokens.counting import TokenCounter, count_tokens
+from transformers_llava.data.tokens.encoding import encode_example
 
 
 SIZES = [(90, 21), (20, 70)]

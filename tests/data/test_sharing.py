@@ -14,13 +14,17 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from transformers_llava.data import keeping, measuring, parsing, verification
-from transformers_llava.data.keeping import keep_file, only_one, remove_leftovers
-from transformers_llava.data.lengths import TokenCounter
-from transformers_llava.data.measuring import measure_examples
-from transformers_llava.data.mixture import MixtureConfig, build_mixture
+from transformers_llava.data import cache as keeping
+from transformers_llava.data.cache import keep_file, only_one, remove_leftovers
+from transformers_llava.data.mixture import image_verification as verification
+from transformers_llava.data.mixture.build import build_mixture
+from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+from transformers_llava.data.mixture.source import load_source
+from transformers_llava.data.records import record_store as parsing
 from transformers_llava.data.schema import EXAMPLE_FEATURES
-from transformers_llava.data.sources import SourceConfig, load_source
+from transformers_llava.data.tokens import length_filter as measuring
+from transformers_llava.data.tokens.counting import TokenCounter
+from transformers_llava.data.tokens.length_filter import measure_examples
 
 
 FORK = multiprocessing.get_context("fork") if sys.platform != "win32" else None

@@ -8,9 +8,10 @@ from types import ModuleType
 
 import pytest
 
-from transformers_llava.data.mixture_file import read_mixture_file
-from transformers_llava.data.provenance import published_counts
-from transformers_llava.data.sources import SourceConfig, load_source
+from transformers_llava.data.mixture.config import SourceConfig
+from transformers_llava.data.mixture.mixture_file import read_mixture_file
+from transformers_llava.data.mixture.provenance import published_counts
+from transformers_llava.data.mixture.source import load_source
 
 
 @pytest.fixture(scope="module")

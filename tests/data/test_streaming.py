@@ -9,12 +9,11 @@ import pytest
 from torch.utils.data import DataLoader
 
 import tiny
-from transformers_llava.data.collators import PackedCollator, PaddedCollator
-from transformers_llava.data.lengths import TokenCounter
-from transformers_llava.data.mixture import MixtureConfig
+from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator
+from transformers_llava.data.batches.streaming import StreamedMixture, StreamedPacks
+from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.schema import RecordError
-from transformers_llava.data.sources import SourceConfig
-from transformers_llava.data.streaming import StreamedMixture, StreamedPacks
+from transformers_llava.data.tokens.counting import TokenCounter
 
 
 def record(number: int, answer: str = "red", **changes) -> dict:

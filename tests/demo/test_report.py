@@ -9,12 +9,13 @@ import pytest
 import yaml
 
 from tiny import make_image
-from transformers_llava.demo.card import card_facts, results
-from transformers_llava.demo.loss_curve import draw_loss_curve
+from transformers_llava.artifacts.card_facts import read_card_facts
 from transformers_llava.demo.memory import PeakMemory
-from transformers_llava.demo.report import DemoReport, Sample, SourceAccuracy, write_report
-from transformers_llava.hub.card_facts import read_card_facts
-from transformers_llava.hub.evaluation_results import read_results, results_table
+from transformers_llava.demo.report.card import card_facts, results
+from transformers_llava.demo.report.loss_curve import draw_loss_curve
+from transformers_llava.demo.report.page import write_report
+from transformers_llava.demo.report.report import DemoReport, Sample, SourceAccuracy
+from transformers_llava.hub.cards.results import read_results, results_table
 
 
 def make_run(stage: str) -> dict:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data.sources import SourceConfig, load_source
-from transformers_llava.demo.digits import TEST_EVERY, write_digits
-from transformers_llava.demo.scene_compositions import CELLS, COLORS, SHAPES, Scene, sample_scene
-from transformers_llava.demo.scene_questions import QUESTION_TYPES, choose_question, describe_scene
-from transformers_llava.demo.scenes import TEST_ANSWERS, write_scenes
-from transformers_llava.demo.source_files import SourceFiles, make_record, read_records
-from transformers_llava.demo.text_only import write_text_only
+from transformers_llava.data.mixture.config import SourceConfig
+from transformers_llava.data.mixture.source import load_source
+from transformers_llava.demo.data.digits import TEST_EVERY, write_digits
+from transformers_llava.demo.data.scene_compositions import CELLS, COLORS, SHAPES, Scene, sample_scene
+from transformers_llava.demo.data.scene_questions import QUESTION_TYPES, choose_question, describe_scene
+from transformers_llava.demo.data.scenes import TEST_ANSWERS, write_scenes
+from transformers_llava.demo.data.source_files import SourceFiles, make_record, read_records
+from transformers_llava.demo.data.text_only import write_text_only
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from transformers_llava.cli.packaged import accelerate_config_path
+from transformers_llava.packaged import accelerate_config_path
 
 
 WORKER = Path(__file__).parent / "worker.py"

@@ -19,8 +19,8 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedType
 
 from transformers_llava.training import trainer
-from transformers_llava.training.backends import unshard_output_embeddings
-from transformers_llava.training.configs import RecipeError
+from transformers_llava.training.distributed import unshard_output_embeddings
+from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.recipe import Recipe
 from transformers_llava.training.sft import train
 

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from recorded_checkpoints import RecordedCase, check_answers, check_logits, check_pictures, relative_difference
-from transformers_llava.conversion.assembling import load_lora_checkpoint, load_projector_checkpoint
 from transformers_llava.conversion.convert import convert_checkpoint
+from transformers_llava.conversion.load import load_lora_checkpoint, load_projector_checkpoint
 
 
 FULL = (
@@ -122,7 +122,7 @@ def test_the_converted_folder_is_the_same_model(loaded, golden, tmp_path, name):
 
 def _gradient(model: torch.nn.Module, key: str) -> torch.Tensor:
     """Gradient of a parameter by its name in the original."""
-    from transformers_llava.conversion.mappings import original_mapping
+    from transformers_llava.conversion.weights.key_names import original_mapping
 
     name = original_mapping(model.config.projector_type).to_ours(key)
     return dict(model.named_parameters())[name].grad

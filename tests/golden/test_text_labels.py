@@ -12,7 +12,7 @@ import pytest
 
 from recorded_text import TRAINING_TEMPLATES, Encoded, cut, encode, positions, record_messages, to_ranges
 from transformers_llava.chat_templates import load_chat_template
-from transformers_llava.conversion.tokenizers import load_original_tokenizer
+from transformers_llava.conversion.processors.original_tokenizer import load_original_tokenizer
 
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "label_differences.md"

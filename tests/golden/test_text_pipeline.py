@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from transformers_llava import OpenLlavaProcessor
-from transformers_llava.data.encoding import encode_example
-from transformers_llava.data.formats import to_example
+from transformers_llava.data.records.formats import to_example
 from transformers_llava.data.schema import RecordError
+from transformers_llava.data.tokens.encoding import encode_example
 
 
 # docs/reference/label_differences.md: refused records, and samples whose labels (or, for the last, ids) differ.

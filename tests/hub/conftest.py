@@ -8,7 +8,8 @@ By default large files travel by LFS. For Xet, or for both:
 The variables of `loopback_hub.environment()` are set while the test runs, so whatever it starts finds the Hub. The
 client reads them when it is imported, so in the test's own process its constants are set too: nothing that a test does
 can reach the real Hub. Objects made before (`HfApi`) keep their endpoint; a claim about the client as people have it
-belongs into a process of its own (`hub.run`). A fixture of wider scope uses `running_hub` of `tests.hub.loopback`.
+belongs into a process of its own (`hub.run`). A fixture of wider scope uses `running_hub`
+of `tests.fake_hub.loopback`.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from tests.hub.loopback import LoopbackHub, running_hub, what_is_missing
+from tests.fake_hub.loopback import LoopbackHub, running_hub, what_is_missing
 
 
 def _constants(hub: LoopbackHub) -> dict[str, str | bool]:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 import yaml
 
-from transformers_llava.hub.documents import write_documents
-from transformers_llava.hub.manifest import MANIFEST_NAME, write_manifest
+from transformers_llava.artifacts.run_record import RunRecordError, read_run
+from transformers_llava.hub.publication.documents import write_documents
+from transformers_llava.hub.publication.manifest import MANIFEST_NAME, write_manifest
 from transformers_llava.hub.recipe_folder import write_recipe_folder
-from transformers_llava.hub.stages import RunRecordError, read_run
 
 
 Trick = Callable[[Path, Path], None]  # of the publication, and of a folder outside that must stay as it is
@@ -113,7 +113,7 @@ def _bare_pickle(name: str) -> Trick:
 def _pickled_base(folder: Path, victim: Path) -> None:
     (folder / "recipe/bases/language_model/model.safetensors").unlink()
     _torch_pickle("recipe/bases/language_model/pytorch_model.bin")(folder, victim)
-    from transformers_llava.conversion.origins import weights_digest
+    from transformers_llava.artifacts.digests import weights_digest
 
     digest = weights_digest(folder / "recipe/bases/language_model")
     change_run(folder, lambda run: run["previous"][0]["base_models"][0].update(digest=digest))

@@ -9,8 +9,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from transformers_llava.hub.manifest import read_manifest, write_manifest
-from transformers_llava.hub.staging import stage_publication
+from transformers_llava.hub.publication.manifest import read_manifest, write_manifest
+from transformers_llava.hub.publication.stage import stage_publication
 
 from .two_stages import shared_two_stages
 

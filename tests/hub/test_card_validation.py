@@ -2,7 +2,7 @@
 
 import pytest
 
-from transformers_llava.hub.card_validation import known_licences, validate_card
+from transformers_llava.hub.cards.validation import known_licences, validate_card
 
 
 def card(metadata: str) -> str:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from transformers_llava.hub.expectations import ExpectationError, Expected, check_expected, is_tag
-from transformers_llava.hub.remote import RemoteState, expected_of
+from transformers_llava.hub.upload.remote import RemoteState, expected_of
+from transformers_llava.hub.verification.expectation import ExpectationError, Expected, check_expected, is_tag
 
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from transformers_llava.hub.staging import stage_publication
+from transformers_llava.hub.publication.stage import stage_publication
 
 from .hostile import NEUTRAL, REFUSED, make_consistent, neutral, payload
 from .monitored import Observed, environment, read_events, run_monitored

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.hub.loopback import LoopbackHub
+from tests.fake_hub.loopback import LoopbackHub
 
-from transformers_llava.hub.staging import stage_publication
+from transformers_llava.hub.publication.stage import stage_publication
 
 from .two_stages import shared_two_stages
 
@@ -28,10 +28,10 @@ DRIVER = """
 import json, os, sys
 from pathlib import Path
 from huggingface_hub import HfApi
-from transformers_llava.hub.manifest import read_manifest
-from transformers_llava.hub.planning import plan_publication
-from transformers_llava.hub.publishing import publish
-from transformers_llava.hub.staging import Publication
+from transformers_llava.hub.publication.manifest import read_manifest
+from transformers_llava.hub.upload.plan import plan_publication
+from transformers_llava.hub.upload.publish import publish
+from transformers_llava.hub.publication.stage import Publication
 folder = Path(sys.argv[1])
 publication = Publication(folder, "builtin", read_manifest(folder), [], {}, [])
 def say(**facts):

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from transformers_llava.hub.card_facts import CardFacts
-from transformers_llava.hub.licence_terms import VERDICTS, read_terms, table
-from transformers_llava.hub.licences import compose_licences
+from transformers_llava.artifacts.card_facts import CardFacts
+from transformers_llava.hub.licenses.statement import compose_licences
+from transformers_llava.hub.licenses.terms import VERDICTS, read_terms, table
 
 
 LLAMA_2, LLAMA_3 = "LicenseRef-scancode-llama-2-license-2023", "LicenseRef-Llama-3-Community"

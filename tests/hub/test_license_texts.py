@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from transformers_llava.hub import license_texts
-from transformers_llava.hub.card_facts import CardFacts
-from transformers_llava.hub.documents import check_documents
-from transformers_llava.hub.licences import LicenceStatement, compose_licences
-from transformers_llava.hub.license_texts import check_license_texts, copy_license_texts, write_packaged_texts
-from transformers_llava.hub.stages import read_run
-from transformers_llava.hub.staging import stage_publication
+from transformers_llava.artifacts.card_facts import CardFacts
+from transformers_llava.artifacts.run_record import read_run
+from transformers_llava.hub.licenses import texts as license_texts
+from transformers_llava.hub.licenses.statement import LicenceStatement, compose_licences
+from transformers_llava.hub.licenses.texts import check_license_texts, copy_license_texts, write_packaged_texts
+from transformers_llava.hub.publication.documents import check_documents
+from transformers_llava.hub.publication.stage import stage_publication
 
 from .two_stages import shared_two_stages
 

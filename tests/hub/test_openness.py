@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
-from transformers_llava.hub.card_facts import CardFacts
-from transformers_llava.hub.licences import compose_licences
-from transformers_llava.hub.openness import write_openness
+from transformers_llava.artifacts.card_facts import CardFacts
+from transformers_llava.hub.licenses.openness import write_openness
+from transformers_llava.hub.licenses.statement import compose_licences
 
 
 def make_run(stage: str, licence: str, **changes: Any) -> dict[str, Any]:

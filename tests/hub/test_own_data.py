@@ -11,13 +11,15 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
+from transformers_llava.artifacts.local_paths import PLACES_NAME
 from transformers_llava.artifacts.untrusted import DocumentError
-from transformers_llava.data.lock import make_lock
-from transformers_llava.data.mixture import MixtureConfig, build_mixture
-from transformers_llava.hub.own_data import MissingPartError
-from transformers_llava.hub.own_parts import PLACES_NAME, copy_own_parts
-from transformers_llava.hub.part_checks import check_parts
+from transformers_llava.data.mixture.build import build_mixture
+from transformers_llava.data.mixture.config import MixtureConfig
+from transformers_llava.data.mixture.lock import make_lock
+from transformers_llava.hub.publication.bundle import copy_own_parts
+from transformers_llava.hub.publication.bundled_data import MissingPartError
 from transformers_llava.hub.recipe_folder import write_recipe_folder
+from transformers_llava.hub.verification.parts import check_parts
 
 from .publications import whole_record
 
@@ -212,7 +214,7 @@ def test_records_that_could_not_be_read_elsewhere_are_refused_before_anything_is
 
 
 def test_of_a_base_model_go_its_own_files_and_only_if_it_is_the_recorded_one(tmp_path: Path) -> None:
-    from transformers_llava.conversion.origins import weights_digest
+    from transformers_llava.artifacts.digests import weights_digest
 
     here, tower = home(tmp_path / "home"), tmp_path / "tower"
     tower.mkdir()

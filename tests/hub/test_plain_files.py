@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.hub.plain_files import UnsafeFileError, check_plain, data_files, latest_checkpoint, model_files
+from transformers_llava.hub.reproduction.plain_files import (
+    UnsafeFileError,
+    check_plain,
+    data_files,
+    latest_checkpoint,
+    model_files,
+)
 
 
 def snapshot(cache: Path) -> Path:

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
-from tests.hub.loopback import LoopbackHub
+from tests.fake_hub.loopback import LoopbackHub
 
 from transformers_llava.cli.errors import CommandError
-from transformers_llava.hub.expectations import check_expected
-from transformers_llava.hub.foreign import NOT_OURS_NAME
-from transformers_llava.hub.planning import plan_publication
-from transformers_llava.hub.publishing import PublishingError, publish
-from transformers_llava.hub.remote import expected_of, read_remote
-from transformers_llava.hub.staging import Publication, stage_publication
-from transformers_llava.hub.verification import verify
+from transformers_llava.hub.publication.stage import Publication, stage_publication
+from transformers_llava.hub.upload.foreign_files import NOT_OURS_NAME
+from transformers_llava.hub.upload.plan import plan_publication
+from transformers_llava.hub.upload.publish import PublishingError, publish
+from transformers_llava.hub.upload.remote import expected_of, read_remote
+from transformers_llava.hub.verification.expectation import check_expected
+from transformers_llava.hub.verification.verify import verify
 
 from .two_stages import shared_two_stages
 
@@ -264,7 +264,7 @@ def test_a_repository_that_changed_since_the_plan_is_left_as_it_is(api: HfApi, p
 def test_a_secret_never_leaves(
     loopback_hub: LoopbackHub, api: HfApi, publication: Publication, tmp_path: Path
 ) -> None:
-    from transformers_llava.hub.scanning import scan_folder
+    from transformers_llava.hub.secrets.scan import scan_folder
 
     folder = tmp_path / "leaky"
     shutil.copytree(publication.folder, folder)
@@ -402,7 +402,7 @@ def _add(name: str, content: Path | bytes = b"x") -> CommitOperationAdd:
 
 
 def _with_manifest(publication: Publication) -> Publication:
-    from transformers_llava.hub.manifest import write_manifest
+    from transformers_llava.hub.publication.manifest import write_manifest
 
     before = publication.manifest
     manifest = write_manifest(

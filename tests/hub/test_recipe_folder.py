@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from transformers_llava.hub.own_parts import PLACES_NAME, MissingPartError, copy_own_parts
+from transformers_llava.artifacts.local_paths import PLACES_NAME
+from transformers_llava.artifacts.run_record import RunRecordError, read_run, stages_of
+from transformers_llava.hub.publication.bundle import copy_own_parts
+from transformers_llava.hub.publication.bundled_data import MissingPartError
 from transformers_llava.hub.recipe_folder import recipe_texts, sorted_settings, stage_command, write_recipe_folder
-from transformers_llava.hub.stages import RunRecordError, read_run, stages_of
 from transformers_llava.training.recipe import Recipe
 
 from .two_stages import shared_two_stages

@@ -16,13 +16,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tests.hub.loopback import LoopbackHub
+from tests.fake_hub.loopback import LoopbackHub
 
-from transformers_llava.cli.commands.verify import open_publication
 from transformers_llava.cli.errors import CommandError
 from transformers_llava.cli.main import main
-from transformers_llava.hub.remote import fetch_publication, read_remote
-from transformers_llava.hub.remote_errors import RemoteError, explain, remote_errors
+from transformers_llava.cli.publication_arguments import open_publication
+from transformers_llava.hub.upload.remote import fetch_publication, read_remote
+from transformers_llava.hub.upload.remote_errors import RemoteError, explain, remote_errors
 
 
 def answer(kind: type[HfHubHTTPError], status: int) -> HfHubHTTPError:

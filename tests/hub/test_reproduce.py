@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from tests.hub.hostile import change_run, make_consistent
 
 from transformers_llava.cli.main import main
-from transformers_llava.hub import reproducing
-from transformers_llava.hub.part_checks import check_parts
-from transformers_llava.hub.reproducing import ReproductionError, reproduce
-from transformers_llava.hub.retrained_checks import check_retrained
-from transformers_llava.hub.staging import stage_publication
+from transformers_llava.hub.publication.stage import stage_publication
+from transformers_llava.hub.reproduction import reproduce as reproducing
+from transformers_llava.hub.reproduction.reproduce import reproduce
+from transformers_llava.hub.reproduction.work_folder import ReproductionError
+from transformers_llava.hub.verification.parts import check_parts
+from transformers_llava.hub.verification.retrained import check_retrained
 
 from .two_stages import shared_two_stages
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from transformers_llava.hub.retrained_checks import check_retrained
-from transformers_llava.hub.tensors import weight_distance
-from transformers_llava.training.run_record import RunRecord, numbers_of_json
+from transformers_llava.artifacts.run_record import RunRecord, numbers_of_json
+from transformers_llava.hub.verification.retrained import check_retrained
+from transformers_llava.hub.verification.tensor_distance import weight_distance
 
 from .publications import whole_record
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from transformers_llava.hub import card_parts
-from transformers_llava.hub.card_facts import CardFacts
-from transformers_llava.hub.curves import losses_of
-from transformers_llava.hub.licences import compose_licences
-from transformers_llava.hub.openness import write_openness
+from transformers_llava.artifacts.card_facts import CardFacts
+from transformers_llava.artifacts.run_record import RunRecordError, Stage, read_run, stages_of
+from transformers_llava.artifacts.run_shape import check_run
+from transformers_llava.artifacts.shapes import ShapeError
+from transformers_llava.hub.cards import sections as card_parts
+from transformers_llava.hub.cards.loss_curve import losses_of
+from transformers_llava.hub.licenses.openness import write_openness
+from transformers_llava.hub.licenses.statement import compose_licences
 from transformers_llava.hub.recipe_folder import recipe_texts
-from transformers_llava.hub.run_shape import check_run
-from transformers_llava.hub.shapes import ShapeError
-from transformers_llava.hub.stages import RunRecordError, Stage, read_run, stages_of
 
 from .two_stages import shared_two_stages
 

@@ -18,8 +18,8 @@ import torch
 from huggingface_hub import HfApi, constants, hf_hub_download
 from PIL import Image
 from safetensors.torch import load_file
-from tests.hub.loopback import CHECKOUT, LoopbackHub, running_hub, what_is_missing
-from tests.hub.server import make_server
+from tests.fake_hub.loopback import CHECKOUT, LoopbackHub, running_hub, what_is_missing
+from tests.fake_hub.server import make_server
 
 from tiny import make_model, make_processor
 
@@ -416,7 +416,7 @@ def test_a_person_is_told_what_to_export_and_finds_it_again_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # tests/conftest.py has turned it on
-    command = [sys.executable, "-m", "tests.hub.server", "--root", str(tmp_path / "hub"), "--port", "0"]
+    command = [sys.executable, "-m", "tests.fake_hub.server", "--root", str(tmp_path / "hub"), "--port", "0"]
     told = r"export HF_ENDPOINT=(http://127\.0\.0\.1:\d+) HF_TOKEN=(hf_\w+) HF_HUB_DISABLE_XET=1"
     for is_first in (True, False):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)

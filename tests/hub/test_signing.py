@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.hub.signing import SigningError, check, sign
+from transformers_llava.hub.publication.signing import SigningError, check, sign
 
 
 pytest.importorskip("model_signing")

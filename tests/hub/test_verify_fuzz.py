@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from transformers_llava.hub.findings import printable
-from transformers_llava.hub.manifest import Manifest, ManifestError, read_manifest
-from transformers_llava.hub.staging import stage_publication
-from transformers_llava.hub.verification import VerificationReport, verify
+from transformers_llava.hub.publication.manifest import Manifest, ManifestError, read_manifest
+from transformers_llava.hub.publication.stage import stage_publication
+from transformers_llava.hub.verification.findings import printable
+from transformers_llava.hub.verification.report import VerificationReport
+from transformers_llava.hub.verification.verify import verify
 
 from .mutations import mutate
 from .publications import linked_copy, replace, restore, write_manifest_anew

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from transformers_llava.hub.verification import verify
+from transformers_llava.hub.verification.verify import verify
 
 from .mutations import ALIASES
 from .publications import linked_copy, replace, shared_publication, write_manifest_anew

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from transformers_llava.hub.documents import write_documents
-from transformers_llava.hub.manifest import read_manifest
-from transformers_llava.hub.present_files import list_present
+from transformers_llava.artifacts.run_record import read_run
+from transformers_llava.hub.publication.documents import write_documents
+from transformers_llava.hub.publication.manifest import read_manifest
 from transformers_llava.hub.recipe_folder import write_recipe_folder
-from transformers_llava.hub.stages import read_run
-from transformers_llava.hub.verification import VerificationReport, verify
+from transformers_llava.hub.verification.present_files import list_present
+from transformers_llava.hub.verification.report import VerificationReport
+from transformers_llava.hub.verification.verify import verify
 
 from .publications import linked_copy, replace, shared_publication, write_manifest_anew
 

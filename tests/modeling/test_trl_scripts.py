@@ -14,7 +14,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from trl.trainer.utils import add_fused_lm_head
 
 from tiny import PINPOINTS, make_config, make_image, make_model, make_processor
-from transformers_llava.modeling.labels_open_llava import OpenLlavaBatchFeature
+from transformers_llava.modeling.labels import OpenLlavaBatchFeature
 
 
 IMAGE = 260

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import CLIPVisionModel, LlamaForCausalLM
 
 import tiny
+from transformers_llava.artifacts.run_record import RunRecord
 from transformers_llava.training.recipe import Recipe
-from transformers_llava.training.run_record import RunRecord
 from transformers_llava.training.sft import train
 
 

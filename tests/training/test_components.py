@@ -7,15 +7,16 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from transformers_llava.training.components import (
+from transformers_llava.training.configs import ComponentConfig
+from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.model.components import (
     apply_component_config,
     component_of,
     component_table,
     format_table,
     lora_config,
 )
-from transformers_llava.training.configs import ComponentConfig, RecipeError
-from transformers_llava.training.optimization import build_parameter_groups
+from transformers_llava.training.model.parameter_groups import build_parameter_groups
 
 
 ALIGN = {

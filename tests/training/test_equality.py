@@ -13,12 +13,12 @@ from trl import SFTConfig, SFTTrainer
 
 import tiny
 from transformers_llava.chat_templates import load_chat_template
-from transformers_llava.data.collators import PackedCollator
-from transformers_llava.data.lengths import measure_example
-from transformers_llava.data.sampling import PackedBatchSampler
+from transformers_llava.data.batches.collators import PackedCollator
+from transformers_llava.data.batches.samplers import PackedBatchSampler
 from transformers_llava.data.schema import EXAMPLE_FEATURES
-from transformers_llava.training.components import apply_component_config
+from transformers_llava.data.tokens.counting import measure_example
 from transformers_llava.training.configs import ComponentConfig, LlavaSFTConfig
+from transformers_llava.training.model.components import apply_component_config
 from transformers_llava.training.trainer import LlavaTrainer
 
 

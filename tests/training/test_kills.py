@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmarks.soak import QUIET, one_process, soak, train, write_recipe
-from transformers_llava.training.run_record import read_run_record
+from transformers_llava.artifacts.run_record import read_run_record
 
 
 @pytest.fixture(scope="module")

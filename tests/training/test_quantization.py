@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from transformers_llava.training.configs import ComponentConfig, RecipeError
-from transformers_llava.training.quantization import quantize_language_model
+from transformers_llava.training.configs import ComponentConfig
+from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.model.quantization import quantize_language_model
 from transformers_llava.training.trainer import LlavaTrainer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from transformers_llava.training.configs import RecipeError
+from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.requirements import check_varlen
 
 

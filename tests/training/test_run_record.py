@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from transformers_llava.training.run_record import RunRecord, combined_digest, read_run_record, without_places
+from transformers_llava.artifacts.digests import combined_digest
+from transformers_llava.artifacts.run_record import RunRecord, read_run_record, without_places
 
 
 def test_the_record_tells_what_was_run_on_what_and_what_came_of_it(run: Callable, data_file: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
-from transformers_llava.training.components import component_of
+from transformers_llava.training.model.components import component_of
 
 
 FROM_PARTS = {"language_model_name_or_path": None, "vision_tower_name_or_path": None}

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from safetensors.torch import save_file
 from transformers import GenerationConfig
 
-from transformers_llava.conversion.checkpoints import State, as_dtype, cast_state, parse_size, write_state
 from transformers_llava.conversion.export import (
     builtin_config,
     builtin_differences,
@@ -23,10 +23,12 @@ from transformers_llava.conversion.export import (
 )
 from transformers_llava.conversion.export_files import rewrite_for_older_readers
 from transformers_llava.conversion.export_report import export_fields, export_weights
-from transformers_llava.conversion.reading import reading
-from transformers_llava.conversion.reports import REPORT_FILE, ConversionReport
-from transformers_llava.conversion.sources import Source, open_source
-from transformers_llava.conversion.tokenizer_backends import SENTENCEPIECE_FILE
+from transformers_llava.conversion.processors.tokenizer_backends import SENTENCEPIECE_FILE
+from transformers_llava.conversion.report import REPORT_FILE, ConversionReport
+from transformers_llava.conversion.small_files import reading
+from transformers_llava.conversion.source import Source, open_source
+from transformers_llava.conversion.weights.lazy_tensors import State, as_dtype, cast_state, parse_size, write_state
+from transformers_llava.conversion.weights.projector import projector_tensors
 
 
 logger = logging.getLogger(__name__)
@@ -139,7 +141,7 @@ def _write_open_llava(
     _generation_config(source).save_pretrained(folder)
     _copy_sentencepiece(source, folder)
     if with_code:
-        from transformers_llava.modeling.remote_code_open_llava import add_remote_code
+        from transformers_llava.modeling.remote_code import add_remote_code
 
         add_remote_code(folder)
 
@@ -229,4 +231,45 @@ def _all_or_nothing(target: Path) -> Iterator[Path]:
         raise
 
 
-__all__ = ["convert_checkpoint"]
+def extract_projector(
+    source: str | Path, target: str | Path, *, dtype: str | torch.dtype | None = None, **options: Any
+) -> list[str]:
+    """
+    Writes the projector of a checkpoint to one file, which appears whole or not at all.
+
+    Args:
+        source (`str`): Folder or Hub id of any kind that [`convert_checkpoint`] reads.
+        target (`str`): `*.bin`: under the original's names, which its stage 2 (`--pretrain_mm_mlp_adapter`) and this
+            package read with a base; `*.safetensors`: under ours.
+        dtype (`str` or `torch.dtype`, *optional*): Cast, as [`convert_checkpoint`] does.
+        options: `base` and `vision_tower`, see [`open_source`].
+
+    Returns:
+        `list[str]`: Names of the tensors.
+    """
+    target = Path(target)
+    if target.suffix not in (".bin", ".safetensors"):
+        raise ValueError(
+            f"{target} is neither a .bin (the original's names) nor a .safetensors file (ours), so the layout is "
+            "unclear. Name the file accordingly."
+        )
+    if target.exists():
+        raise ValueError(f"{target} exists. Nothing was written; choose another target.")
+    opened = open_source(source, **options)
+    state = cast_state(opened.state, as_dtype(dtype))
+    tensors = projector_tensors(state, opened.config.projector_type, original_names=target.suffix == ".bin")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        if target.suffix == ".bin":
+            torch.save(tensors, partial)
+        else:
+            save_file(tensors, partial, metadata={"format": "pt"})
+        partial.rename(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return sorted(tensors)
+
+
+__all__ = ["convert_checkpoint", "extract_projector"]

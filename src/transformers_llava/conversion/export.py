@@ -14,12 +14,12 @@ from transformers import LlavaConfig, LlavaNextConfig, LlavaNextProcessor, Llava
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
-from transformers_llava.conversion.builtin_configs import padded_rows
-from transformers_llava.conversion.checkpoints import LazyTensor, State, fit_rows
-from transformers_llava.conversion.completeness import empty_model
+from transformers_llava.conversion.configs.builtin import padded_rows
+from transformers_llava.conversion.configs.pinpoints import our_pinpoints_to_hf
 from transformers_llava.conversion.export_files import is_known_to_older_readers
-from transformers_llava.conversion.mappings import CLASSIC
-from transformers_llava.conversion.pinpoints import our_pinpoints_to_hf
+from transformers_llava.conversion.weights.key_check import empty_model
+from transformers_llava.conversion.weights.key_names import CLASSIC
+from transformers_llava.conversion.weights.lazy_tensors import LazyTensor, State, fit_rows
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 

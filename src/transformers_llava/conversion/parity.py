@@ -1,8 +1,6 @@
 """The same pictures and prompts through two checkpoints, and how far the results lie apart."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,89 +8,13 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from transformers_llava.conversion.assembling import load_checkpoint
-from transformers_llava.conversion.builtin_configs import padded_rows
-from transformers_llava.conversion.configs import layout_of, read_config
+from transformers_llava.conversion.configs.builtin import padded_rows
+from transformers_llava.conversion.configs.layouts import layout_of, read_config
+from transformers_llava.conversion.load import load_checkpoint
+from transformers_llava.conversion.report import ParityCase, ParityReport
 
 
 PROMPTS = ("What is shown in this picture?", "Describe the picture in detail.")
-PIXEL_TOLERANCE = 1e-6
-RELATIVE_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class ParityCase:
-    """
-    One picture with one prompt.
-
-    Attributes:
-        prompt (`str`)
-        size (`tuple[int, int]`): (width, height) of the picture; `None` for text alone.
-        token_ids_equal, greedy_equal (`bool`): Of the input and of the answer.
-        pixels (`float`): Largest absolute difference.
-        features, logits (`float`): Largest difference, relative to the largest value.
-        spare_rows (`float`): Largest share of probability, of any position, that the rows take by which an export has
-            filled its table up; no difference of the logits, but one that sampling sees.
-    """
-
-    prompt: str
-    size: tuple[int, int] | None
-    token_ids_equal: bool
-    pixels: float
-    features: float
-    logits: float
-    greedy_equal: bool
-    spare_rows: float = 0.0
-
-    @property
-    def passed(self) -> bool:
-        bounds = (
-            (self.pixels, PIXEL_TOLERANCE),
-            (self.features, RELATIVE_TOLERANCE),
-            (self.logits, RELATIVE_TOLERANCE),
-        )
-        # Each by itself: max(0.0, nan) is 0.0, and nan <= bound is False.
-        is_close = all(math.isfinite(value) and value <= bound for value, bound in bounds)
-        return self.token_ids_equal and self.greedy_equal and is_close
-
-
-@dataclass
-class ParityReport:
-    """
-    All cases; `passed` if there are any, each lies within pixels 1e-6, features and logits 1e-4 relative, and equal
-    tokens, and there are no `problems`: weights that a folder lacks, which the loader fills in with a warning.
-    """
-
-    cases: list[ParityCase] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return bool(self.cases) and not self.problems and all(case.passed for case in self.cases)
-
-    def to_dict(self) -> dict[str, Any]:
-        cases = [{name: _json_value(value) for name, value in asdict(case).items()} for case in self.cases]
-        return {"passed": self.passed, "problems": self.problems, "cases": cases}
-
-    def __str__(self) -> str:
-        good = sum(case.passed for case in self.cases)
-        lines = [f"  parity:  {'passed' if self.passed else 'FAILED'}, {good} of {len(self.cases)} cases"]
-        lines += [f"    DIFF {problem}" for problem in self.problems]
-        for case in self.cases:
-            size = "text only" if case.size is None else f"{case.size[0]}x{case.size[1]}"
-            lines.append(
-                f"    {'ok  ' if case.passed else 'DIFF'} {size:>10} {case.prompt[:28]!r:<32} "
-                f"ids {'equal' if case.token_ids_equal else 'DIFFER'}, pixels {case.pixels:.1e}, "
-                f"features {case.features:.1e}, logits {case.logits:.1e}, "
-                f"answers {'equal' if case.greedy_equal else 'DIFFER'}"
-            )
-        share = max((case.spare_rows for case in self.cases), default=0.0)
-        if share:
-            lines.append(
-                f"    spare rows of the table take up to {share:.1%} of the probability at a position: greedy answers "
-                "are the same, sampled ones and log-probabilities differ by that much"
-            )
-        return "\n".join(lines)
 
 
 def check_parity(
@@ -204,11 +126,6 @@ def _run(model: Any, processor: Any, prompt: str, picture: Image.Image | None, m
     }
 
 
-def _json_value(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _difference(a: torch.Tensor, b: torch.Tensor, *, relative: bool = True) -> float:
     if a.shape != b.shape:
         return float("inf")
@@ -239,4 +156,4 @@ def _pictures(side: int) -> list[Image.Image]:
     return pictures
 
 
-__all__ = ["ParityCase", "ParityReport", "check_parity"]
+__all__ = ["check_parity"]

@@ -7,7 +7,7 @@ from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers_llava.data.images import image_size
+from transformers_llava.data.images.opening import image_size
 from transformers_llava.data.reports import MixtureReport
 from transformers_llava.data.schema import IGNORE_INDEX, EncodedExample, Example, RecordError
 

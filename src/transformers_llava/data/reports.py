@@ -149,4 +149,25 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-__all__ = ["MixtureReport", "Rejection", "SourceReport"]
+@dataclass
+class LengthReport:
+    """What became of the examples once the chat template and `max_length` were known."""
+
+    max_length: int | None
+    too_long: str
+    num_examples: int = 0
+    num_tokens: int = 0  # as they will be trained on, image positions included
+    num_with_image: int = 0
+    longest: int = 0
+    num_over_long: int = 0  # longer than max_length: cut, dropped or refused
+    num_truncated: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)  # reason -> number of examples
+    beyond_budget: Counter[str] = field(default_factory=Counter)  # source -> examples that its token budget left out
+    rows_digest: str = ""  # which rows were kept, in their order
+    examples: dict[str, list[str]] = field(default_factory=dict)  # reason -> the first few messages
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "dropped": dict(self.dropped), "beyond_budget": dict(self.beyond_budget)}
+
+
+__all__ = ["LengthReport", "MixtureReport", "Rejection", "SourceReport"]

@@ -102,11 +102,11 @@ class EncodedExample:
 
 
 __all__ = [
-    "EXAMPLE_FEATURES",
-    "IGNORE_INDEX",
     "ContentPart",
+    "EXAMPLE_FEATURES",
     "EncodedExample",
     "Example",
+    "IGNORE_INDEX",
     "ImageReference",
     "Message",
     "RecordError",

@@ -13,18 +13,20 @@ from typing import Any
 import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from transformers_llava.data.sources import SourceConfig, load_source
-from transformers_llava.demo.card import write_card
+from transformers_llava.artifacts.run_record import read_run_record
+from transformers_llava.data.mixture.config import SourceConfig
+from transformers_llava.data.mixture.source import load_source
+from transformers_llava.demo.base_models.build import make_parts
 from transformers_llava.demo.cpu_settings import prepare_cpu, release_memory
-from transformers_llava.demo.digits import write_digits
+from transformers_llava.demo.data.digits import write_digits
+from transformers_llava.demo.data.scenes import write_scenes
+from transformers_llava.demo.data.source_files import SourceFiles
+from transformers_llava.demo.data.text_only import write_text_only
 from transformers_llava.demo.memory import PeakMemory
-from transformers_llava.demo.parts import make_parts
-from transformers_llava.demo.report import DemoReport, Sample, SourceAccuracy, write_report
-from transformers_llava.demo.scenes import write_scenes
-from transformers_llava.demo.source_files import SourceFiles
-from transformers_llava.demo.text_only import write_text_only
+from transformers_llava.demo.report.card import write_card
+from transformers_llava.demo.report.page import write_report
+from transformers_llava.demo.report.report import DemoReport, Sample, SourceAccuracy
 from transformers_llava.evaluation.exact_match import AnsweredQuestion, evaluate_exact_match
-from transformers_llava.training.run_record import read_run_record
 
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from transformers_llava.data.images import open_image
-from transformers_llava.data.rendering import to_conversation
+from transformers_llava.data.images.opening import open_image
 from transformers_llava.data.schema import Example
+from transformers_llava.data.tokens.chat_rendering import to_conversation
 
 
 @dataclass(frozen=True)

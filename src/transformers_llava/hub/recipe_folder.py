@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from transformers_llava.hub.reproduced_settings import Settings, settings_of
-from transformers_llava.hub.shapes import shown
-from transformers_llava.hub.stages import Stage, stages_of
+from transformers_llava.artifacts.run_record import Stage, stages_of
+from transformers_llava.artifacts.shapes import shown
+from transformers_llava.hub.reproduction.settings import Settings, settings_of
 
 
 RECIPE_FOLDER = "recipe"

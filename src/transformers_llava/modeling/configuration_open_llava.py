@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
-from .tiling_open_llava import TilingRule
+from .tiling import TilingRule
 
 
 PROJECTOR_PATTERN = re.compile(r"linear|identity|pooler|mlp([1-9]\d*)x_gelu|mlp([1-9]\d*)x_res([1-9]\d*)x_gelu")
@@ -80,7 +80,7 @@ class OpenLlavaConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }
     # Contract: each takes (configuration dictionary, folder or Hub id or None) and returns a dictionary in our layout,
-    # or the same one if it does not know the layout. `conversion.loading.install` adds the original's and llava-hf's.
+    # or the same one if it does not know the layout. `conversion.auto_classes.install` adds two layouts.
     dict_normalizers: ClassVar[list[Callable[[dict[str, Any], str | None], dict[str, Any]]]] = []
 
     vision_config: Any = None  # a `PreTrainedConfig` once built

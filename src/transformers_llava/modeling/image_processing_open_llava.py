@@ -15,6 +15,7 @@ from transformers.image_utils import SizeDict
 from transformers.processing_utils import Unpack
 from transformers.utils import TensorType
 
+from .image_opening import load_image, to_8_bit
 from .image_processing_pil_open_llava import (
     OpenLlavaImageProcessorKwargs,
     OpenLlavaImageProcessorPil,
@@ -23,9 +24,8 @@ from .image_processing_pil_open_llava import (
     padding_color,
     tile_size_of,
 )
-from .opening_open_llava import load_image, to_8_bit
-from .tile_counts_open_llava import TileCountsMixin
-from .tiling_open_llava import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
+from .tile_counts import TileCountsMixin
+from .tiling import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
 
 
 class OpenLlavaImageProcessor(TileCountsMixin, TorchvisionBackend):

@@ -16,18 +16,25 @@ from transformers.utils import can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 
 from .configuration_open_llava import OpenLlavaConfig
-from .generation_open_llava import OpenLlavaGenerationMixin
-from .head_open_llava import balance_experts, project_hidden_states, read_setting
-from .labels_open_llava import mask_image_positions, masking_forward
-from .layouts_open_llava import ImageSizes, batch_layouts
-from .loading_open_llava import complete_state_dict, refused_pickle
-from .loss_open_llava import supervised_loss
-from .offloading_open_llava import keep_newline_in_memory, loaded_newline
-from .packs_open_llava import mask_of_pack
-from .projector_open_llava import OpenLlavaMultiModalProjector
-from .remote_code_open_llava import add_remote_code
-from .scattering_open_llava import check_counts, check_no_image, embed_ids, image_positions, scatter_features
-from .vision_open_llava import build_vision_tower, encode_tiles, merge_tiles, refuse_other_features
+from .image_features import (
+    ImageSizes,
+    batch_layouts,
+    check_counts,
+    check_no_image,
+    embed_ids,
+    image_positions,
+    merge_tiles,
+    scatter_features,
+)
+from .image_id_logits import OpenLlavaGenerationMixin
+from .labels import mask_image_positions, masking_forward
+from .language_head import balance_experts, project_hidden_states, read_setting, supervised_loss
+from .offloading import keep_newline_in_memory, loaded_newline
+from .packs import mask_of_pack
+from .projector import OpenLlavaMultiModalProjector
+from .remote_code import add_remote_code
+from .vision_tower import build_vision_tower, encode_tiles, refuse_other_features
+from .weight_files import complete_state_dict, refused_pickle
 
 
 logger = logging.get_logger(__name__)
@@ -79,7 +86,7 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     # Contract: each takes (model, state dict or None, checkpoint files or None) and returns the tensors to load, or
-    # what it was given. `conversion.loading.install` adds the one for original checkpoints.
+    # what it was given. `conversion.auto_classes.install` adds the one for original checkpoints.
     state_dict_adapters: ClassVar[list[Callable[[PreTrainedModel, Any, Any], Any]]] = []
     # A checkpoint of a whole CLIP or SigLIP has a text half and a contrastive head; a flat one may carry a newline.
     _keys_to_ignore_on_load_unexpected = [

@@ -10,9 +10,9 @@ from transformers.processing_utils import MultiModalData, ProcessingKwargs, Proc
 
 from .configuration_open_llava import OpenLlavaConfig
 from .image_processing_pil_open_llava import OpenLlavaImageProcessorKwargs, OpenLlavaImageProcessorPil, tile_size_of
-from .labels_open_llava import OpenLlavaBatchFeature
-from .remote_code_open_llava import add_remote_code
-from .tiling_open_llava import TilingRule, image_layout
+from .labels import OpenLlavaBatchFeature
+from .remote_code import add_remote_code
+from .tiling import TilingRule, image_layout
 
 
 class OpenLlavaProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
@@ -44,7 +44,7 @@ class OpenLlavaProcessor(ProcessorMixin):
     """
 
     # Contract: each takes (folder or Hub id, **hub keyword arguments) and returns a processor for a checkpoint that
-    # has no processor files of ours, or None if it is not concerned. `conversion.loading.install` adds one.
+    # has no processor files of ours, or None if it is not concerned. `conversion.auto_classes.install` adds one.
     fallback_builders: ClassVar[list[Callable[..., "OpenLlavaProcessor | None"]]] = []
     valid_processor_kwargs = OpenLlavaProcessorKwargs
 

@@ -266,10 +266,10 @@ class LlavaSFTConfig(SFTConfig):
 
 __all__ = [
     "COMPONENTS",
-    "MODES",
     "ComponentConfig",
     "DataConfig",
     "LlavaSFTConfig",
+    "MODES",
     "ModelConfig",
     "RecipeError",
     "check_at_least",

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from transformers_llava.modeling.pack_probe_open_llava import check_documents_apart
-from transformers_llava.training.configs import RecipeError
+from transformers_llava.modeling.pack_probe import check_documents_apart
+from transformers_llava.training.errors import RecipeError
 
 
 def check_packs(model: Any, half: torch.dtype | None = None) -> None:

@@ -15,36 +15,39 @@ import torch
 from peft import PeftModel
 from transformers import TrainingArguments, set_seed
 
-from transformers_llava.data.collators import PackedCollator, PaddedCollator, RejectRecord
-from transformers_llava.data.encoding import SeveralImages
-from transformers_llava.data.lock import write_lock
+from transformers_llava.artifacts.run_record import RunRecord
+from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator, RejectRecord
+from transformers_llava.data.batches.original_order import ROLE_MARKERS, OriginalOrder, count_words
+from transformers_llava.data.mixture.lock import write_lock
 from transformers_llava.data.schema import RecordError
+from transformers_llava.data.tokens.encoding import SeveralImages
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.training.agreement import Agreement, state_of_checkpoint
-from transformers_llava.training.assembly import load_model
-from transformers_llava.training.backends import full_state_dicts, shards, whole_weights
-from transformers_llava.training.checkpoints import CheckpointError
-from transformers_llava.training.components import (
+from transformers_llava.training.checkpoints.atomic import CheckpointError
+from transformers_llava.training.checkpoints.resume import check_same_data, checkpoint_to_resume
+from transformers_llava.training.distributed import full_state_dicts, shards, whole_weights
+from transformers_llava.training.environment import hardware, package_versions
+from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.model.assembly import load_model
+from transformers_llava.training.model.components import (
     apply_component_config,
     component_table,
     format_table,
     lora_config,
     table_as_dicts,
 )
-from transformers_llava.training.configs import RecipeError
-from transformers_llava.training.finishing import finished_state
-from transformers_llava.training.origins import complete_record, write_places
+from transformers_llava.training.model.final_weights import finished_state
+from transformers_llava.training.model.quantization import quantize_language_model
+from transformers_llava.training.model.stored_dtypes import main_dtypes, save_dtypes
 from transformers_llava.training.pack_probe import check_packs
-from transformers_llava.training.preparing import PreparedData, mixture_config_of_recipe, prepare_data, report_data
-from transformers_llava.training.quantization import quantize_language_model
-from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
-from transformers_llava.training.replication import ROLE_MARKERS, OriginalOrder, count_words
+from transformers_llava.training.provenance import complete_record, write_places
+from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe_file import apply_flags, read_recipe
 from transformers_llava.training.requirements import check_requirements
-from transformers_llava.training.resuming import check_same_data, checkpoint_to_resume
-from transformers_llava.training.run_record import RunRecord, hardware, package_versions
-from transformers_llava.training.stored_dtypes import main_dtypes, save_dtypes
-from transformers_llava.training.streaming import StreamedData, StreamingTrainer
+from transformers_llava.training.resolve import mixture_config_of_recipe
+from transformers_llava.training.stored_data import PreparedData, prepare_data, report_data
+from transformers_llava.training.streamed_data import StreamedData, StreamingTrainer
 from transformers_llava.training.trainer import LlavaTrainer
 
 

@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
-from transformers_llava.training.planning.flops import flops_per_example
-from transformers_llava.training.planning.shapes import DataShape
+from transformers_llava.training.estimate.flops import flops_per_example
+from transformers_llava.training.estimate.gpus import device_peak
+from transformers_llava.training.estimate.shapes import DataShape
 
 
 logger = logging.getLogger(__name__)
 
 METRICS_NAME = "metrics.jsonl"
 
-# Dense bf16 peak in operations per second, by a word of the device's name, as the makers state them.
-_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "A6000": 155e12}
 _COUNTS = ("tokens", "supervised_tokens", "positions", "samples", "images", "tiles")
 
 
@@ -107,14 +106,6 @@ class Telemetry:
         return flops_per_example(self.model, self.modes, shape, checkpointed=0.0).useful * samples
 
 
-def device_peak() -> float | None:
-    """The peak of the GPU that this process uses, if its makers' figure is known here."""
-    if not torch.cuda.is_available():
-        return None
-    name = torch.cuda.get_device_name()
-    return next((peak for word, peak in _PEAKS.items() if word in name), None)
-
-
 def write_metrics(folder: Path, step: int, values: Mapping[str, Any]) -> None:
     """
     Appends one line to `metrics.jsonl`; a run that is resumed goes on in the same file.
@@ -129,4 +120,4 @@ def write_metrics(folder: Path, step: int, values: Mapping[str, Any]) -> None:
         logger.warning("the metrics of step %s could not be written: %s", step, error)
 
 
-__all__ = ["METRICS_NAME", "Telemetry", "device_peak", "write_metrics"]
+__all__ = ["METRICS_NAME", "Telemetry", "write_metrics"]

@@ -15,10 +15,20 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer
 
-from transformers_llava.data.collators import PaddedCollator
-from transformers_llava.data.lengths import ExampleLength
-from transformers_llava.data.sampling import PackedBatchSampler
-from transformers_llava.training.backends import (
+from transformers_llava.artifacts.run_record import RunRecord
+from transformers_llava.data.batches.collators import PaddedCollator
+from transformers_llava.data.batches.original_order import OriginalOrder
+from transformers_llava.data.batches.samplers import PackedBatchSampler
+from transformers_llava.data.tokens.counting import ExampleLength
+from transformers_llava.training.checkpoints.atomic import (
+    TRAINABLE_NAME,
+    load_trainable_part,
+    save_trainable_part,
+    whole_or_not_at_all,
+)
+from transformers_llava.training.checkpoints.interruption import Interruption
+from transformers_llava.training.configs import ComponentConfig
+from transformers_llava.training.distributed import (
     backend_facts,
     check_backend,
     describe_backend,
@@ -26,18 +36,9 @@ from transformers_llava.training.backends import (
     unshard_output_embeddings,
     whole_weights,
 )
-from transformers_llava.training.checkpointing import limit_checkpointing
-from transformers_llava.training.checkpoints import (
-    TRAINABLE_NAME,
-    load_trainable_part,
-    save_trainable_part,
-    whole_or_not_at_all,
-)
-from transformers_llava.training.configs import ComponentConfig
-from transformers_llava.training.interruption import Interruption
-from transformers_llava.training.optimization import build_parameter_groups
-from transformers_llava.training.replication import OriginalOrder
-from transformers_llava.training.run_record import RunRecord, peak_memory_gb
+from transformers_llava.training.environment import peak_memory_gb
+from transformers_llava.training.model.gradient_checkpointing import limit_checkpointing
+from transformers_llava.training.model.parameter_groups import build_parameter_groups
 from transformers_llava.training.telemetry import Telemetry, write_metrics
 
 

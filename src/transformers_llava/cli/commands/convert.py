@@ -40,8 +40,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from transformers_llava.cli.errors import CommandError
     from transformers_llava.cli.failures import explain_user_error
-    from transformers_llava.conversion.convert import convert_checkpoint
-    from transformers_llava.conversion.extraction import extract_projector
+    from transformers_llava.conversion.convert import convert_checkpoint, extract_projector
 
     try:
         if args.to == "projector":

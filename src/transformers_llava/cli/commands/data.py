@@ -57,7 +57,7 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
 
 
 def _lock(args: argparse.Namespace) -> None:
-    from transformers_llava.data.lock import write_lock
+    from transformers_llava.data.mixture.lock import write_lock
 
     config = _config(args)
     if not Path(args.output).is_dir():  # known before hours of reading, not after them
@@ -75,8 +75,8 @@ def _verify(args: argparse.Namespace) -> int:
     from transformers_llava.cli.extras import require_extra
 
     require_extra("train", "`llava data verify`")
-    from transformers_llava.data.lock import compare_locks, read_lock
-    from transformers_llava.data.provenance import compare_with_published
+    from transformers_llava.data.mixture.lock import compare_locks, read_lock
+    from transformers_llava.data.mixture.provenance import compare_with_published
 
     config = _config(args)
     recorded = None
@@ -111,7 +111,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _download_plan(args: argparse.Namespace) -> None:
-    from transformers_llava.data.mixture_file import default_data_root
+    from transformers_llava.data.mixture.mixture_file import default_data_root
 
     config = _config(args)
     if args.data_root is not None and Path(args.data_root).is_file():
@@ -140,7 +140,7 @@ def _download_plan(args: argparse.Namespace) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from transformers_llava.data.mixture_file import list_mixtures
+    from transformers_llava.data.mixture.mixture_file import list_mixtures
 
     print("\n".join(list_mixtures()))
 
@@ -149,7 +149,7 @@ def _config(args: argparse.Namespace) -> Any:
     from transformers_llava.cli.extras import require_extra
 
     require_extra("train", "`llava data`")
-    from transformers_llava.data.mixture_file import read_mixture_file
+    from transformers_llava.data.mixture.mixture_file import read_mixture_file
 
     try:
         return read_mixture_file(args.mixture, data_root=args.data_root, image_root=getattr(args, "image_root", None))
@@ -159,9 +159,9 @@ def _config(args: argparse.Namespace) -> Any:
 
 def _read(args: argparse.Namespace, config: Any, *, recheck_images: bool = False) -> tuple[dict[str, Any], Any]:
     """The lock and the report of what is on disk now."""
-    from transformers_llava.data.lock import count_tokens_of_sources, make_lock
-    from transformers_llava.data.measuring import measure_examples
-    from transformers_llava.data.mixture import build_mixture
+    from transformers_llava.data.mixture.build import build_mixture
+    from transformers_llava.data.mixture.lock import count_tokens_of_sources, make_lock
+    from transformers_llava.data.tokens.length_filter import measure_examples
 
     if config.token_budgets and args.model is None:
         raise CommandError(

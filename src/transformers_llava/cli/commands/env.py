@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> None:
 
     import torch
 
-    from transformers_llava.training.run_record import package_versions
+    from transformers_llava.training.environment import package_versions
 
     facts = package_versions()
     facts["system"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"

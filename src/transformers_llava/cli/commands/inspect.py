@@ -31,8 +31,6 @@ def _data(args: argparse.Namespace) -> None:
     from transformers_llava.cli.extras import require_extra
 
     require_extra("train", "`llava inspect data`")
-    from transformers_llava.cli.packaged import recipe_path
-    from transformers_llava.data.encoding import encode_example
     from transformers_llava.data.inspection import (
         describe_rejections,
         image_sizes,
@@ -40,8 +38,11 @@ def _data(args: argparse.Namespace) -> None:
         render_example,
         rows_to_show,
     )
-    from transformers_llava.training.preparing import prepare_data
-    from transformers_llava.training.recipe import Recipe, apply_flags, read_recipe
+    from transformers_llava.data.tokens.encoding import encode_example
+    from transformers_llava.packaged import recipe_path
+    from transformers_llava.training.recipe import Recipe
+    from transformers_llava.training.recipe_file import apply_flags, read_recipe
+    from transformers_llava.training.stored_data import prepare_data
 
     if args.show < 0:
         raise CommandError(f"--show {args.show} is no number of examples. Use 0 or more.")
@@ -72,8 +73,8 @@ def _data(args: argparse.Namespace) -> None:
 
 
 def _processor(recipe: Any) -> Any:
-    from transformers_llava.conversion.folders import explain_unreachable
-    from transformers_llava.training.assembly import load_processor
+    from transformers_llava.artifacts.snapshots import explain_unreachable
+    from transformers_llava.training.model.assembly import load_processor
 
     try:
         return load_processor(recipe.model)[1]
@@ -101,11 +102,12 @@ def _model(args: argparse.Namespace) -> None:
     import torch
     from transformers import AutoConfig
 
-    from transformers_llava.conversion.folders import explain_unreachable
+    from transformers_llava.artifacts.snapshots import explain_unreachable
     from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
     from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
-    from transformers_llava.training.components import component_table, format_table
-    from transformers_llava.training.configs import COMPONENTS, ComponentConfig
+    from transformers_llava.training.configs import ComponentConfig
+    from transformers_llava.training.model.components import component_table, format_table
+    from transformers_llava.training.recipe_file import COMPONENTS
 
     try:
         config = AutoConfig.from_pretrained(args.model)

@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
 def _publish(args: argparse.Namespace, folder: str) -> int:
     from huggingface_hub import HfApi
 
-    from transformers_llava.hub.planning import WithForeign, plan_publication
-    from transformers_llava.hub.publishing import publish
-    from transformers_llava.hub.staging import stage_publication
+    from transformers_llava.hub.publication.stage import stage_publication
+    from transformers_llava.hub.upload.plan import WithForeign, plan_publication
+    from transformers_llava.hub.upload.publish import publish
 
     api = HfApi(library_name="transformers-llava")
     publication = stage_publication(

@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from transformers_llava.cli.packaged import header_of, list_recipes, recipe_path
+    from transformers_llava.packaged import header_of, list_recipes, recipe_path
 
     names = list_recipes()
     width = max(map(len, names))
@@ -34,13 +34,13 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _show(args: argparse.Namespace) -> None:
-    from transformers_llava.cli.packaged import recipe_path
+    from transformers_llava.packaged import recipe_path
 
     print(_text(recipe_path(args.name)), end="")
 
 
 def _copy(args: argparse.Namespace) -> None:
-    from transformers_llava.cli.packaged import recipe_path
+    from transformers_llava.packaged import recipe_path
 
     source = recipe_path(args.name)
     if args.file.exists():

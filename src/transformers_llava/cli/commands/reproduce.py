@@ -7,7 +7,7 @@ from transformers_llava.cli.errors import CommandError
 
 
 def add_parser(subparsers: Any) -> None:
-    from transformers_llava.cli.commands.verify import add_publication
+    from transformers_llava.cli.publication_arguments import add_publication
 
     parser = subparsers.add_parser(
         "reproduce",
@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
 
     require_extra("hub", "`llava reproduce`")
     require_extra("train", "`llava reproduce`")
-    from transformers_llava.cli.commands.verify import bases_of, open_publication
-    from transformers_llava.hub.reproducing import reproduce
-    from transformers_llava.hub.verification import verify
+    from transformers_llava.cli.publication_arguments import bases_of, open_publication
+    from transformers_llava.hub.reproduction.reproduce import reproduce
+    from transformers_llava.hub.verification.verify import verify
 
     folder, expected = open_publication(args)
     bases = bases_of(args)

@@ -96,7 +96,7 @@ def _check_device(device: str) -> None:
 
 
 def _not_loaded(model: str, error: Exception) -> str:
-    from transformers_llava.conversion.folders import FolderNotFoundError, find_folder
+    from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_folder
 
     try:
         find_folder(model, "the model")

@@ -44,8 +44,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     import shlex
 
-    from transformers_llava.cli.launching import launch_training, training_command
-    from transformers_llava.cli.packaged import recipe_path
+    from transformers_llava.cli.accelerate_launch import launch_training, training_command
+    from transformers_llava.packaged import recipe_path
 
     recipe, machines = recipe_path(args.config), _machines(args)
     if args.dry_run:
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _machines(args: argparse.Namespace) -> Any:
+    from transformers_llava.cli.accelerate_launch import Machines
     from transformers_llava.cli.errors import CommandError
-    from transformers_llava.cli.launching import Machines
 
     if args.num_machines < 1 or (args.num_processes is not None and args.num_processes < 1):
         raise CommandError(
@@ -98,15 +98,15 @@ def _check_fields(recipe: Path, fields: list[str]) -> None:
 
 def _dry_run(args: argparse.Namespace, recipe: Path) -> int:
     """Eight GPUs unless told otherwise: what the published recipes ran on."""
+    from transformers_llava.cli.accelerate_launch import backend_of, default_accelerate_config
     from transformers_llava.cli.errors import CommandError
     from transformers_llava.cli.extras import require_extra
-    from transformers_llava.cli.launching import backend_of, default_accelerate_config
 
     require_extra("train", "`llava train`")
     num_gpus = args.num_processes or 8
     chosen = args.accelerate_config
     backend = backend_of(default_accelerate_config(recipe, num_gpus, args.fields) if chosen is None else chosen)
-    from transformers_llava.training.planning.report import dry_run
+    from transformers_llava.training.estimate.report import dry_run
 
     try:
         print(dry_run(recipe, args.fields, backend=backend, num_gpus=num_gpus), end="")

@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from transformers_llava.data.images import open_image, resolve_image
-from transformers_llava.data.remote import is_remote
+from transformers_llava.data.images.download import is_remote
+from transformers_llava.data.images.opening import open_image
+from transformers_llava.data.images.paths import resolve_image
 from transformers_llava.data.schema import RecordError
 from transformers_llava.generation.server.checks import RequestError
 

@@ -1,0 +1,178 @@
+"""Lets `from_pretrained` and the Auto classes read original and llava-hf checkpoints as they lie on disk.
+
+[`install`] is called by `transformers_llava.registration.register`; it adds hooks to our own classes, and names to the
+registries of transformers. Built-in `llava` stays what it is: the dispatcher under that name answers only for flat
+configurations, which the built-in class cannot read (it would build a random 7B model from them).
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from transformers import AutoConfig, LlavaConfig
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, PROCESSOR_MAPPING_NAMES
+
+from transformers_llava.conversion.configs.layouts import (
+    BUILTIN_TYPES,
+    ORIGINAL_TYPES,
+    layout_of,
+    normalize_config_dict,
+)
+from transformers_llava.conversion.weights.key_names import loading_rules
+from transformers_llava.conversion.weights.original import adapt_original_state_dict
+from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
+from transformers_llava.modeling.modeling_open_llava import OpenLlavaPreTrainedModel
+from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
+
+
+logger = logging.getLogger(__name__)
+
+
+def install() -> None:
+    """Adds reading of other layouts; doing it twice changes nothing."""
+    _append(OpenLlavaConfig.dict_normalizers, normalize_config)
+    _append(OpenLlavaProcessor.fallback_builders, _build_processor)
+    _append(OpenLlavaPreTrainedModel.state_dict_adapters, adapt_original_state_dict)
+    register_checkpoint_conversion_mapping(OpenLlavaConfig.model_type, list(loading_rules()), overwrite=True)
+    for model_type in ORIGINAL_TYPES:
+        AutoConfig.register(model_type, _alias(model_type), exist_ok=True)
+    _install_flat_dispatcher()
+
+
+def normalize_config(config_dict: dict[str, Any], source: str | None) -> dict[str, Any]:
+    """[`normalize_config_dict`] with what the tokenizer beside an original configuration decides."""
+    if layout_of(config_dict) != "original":
+        return normalize_config_dict(config_dict, source)
+    from transformers_llava.artifacts.snapshots import local_folder
+    from transformers_llava.conversion.configs.layouts import convert_config
+    from transformers_llava.conversion.processors.build import tokenizer_facts
+
+    folder = local_folder(source)
+    return convert_config(config_dict, folder, **tokenizer_facts(folder, config_dict))[0]
+
+
+def use_for_builtin() -> Callable[[], None]:
+    """
+    Makes the Auto classes build our classes for built-in `llava`, `llava_next` and `llava_onevision` checkpoints too.
+
+    Without it `AutoModelForImageTextToText.from_pretrained("llava-hf/...")` gives transformers' own class. Our class
+    gives the same numbers faster, and the original's rounding; `OpenLlavaForConditionalGeneration.from_pretrained`
+    reads such checkpoints without this. It holds for the whole process, until the returned function is called.
+
+    Returns:
+        `Callable`: Undoes it.
+
+    Example:
+
+        >>> undo = use_for_builtin()
+        >>> type(AutoConfig.for_model("llava")).__name__
+        'LlavaConfig'
+        >>> undo()
+    """
+    configs_before = {name: CONFIG_MAPPING._extra_content.get(name) for name in BUILTIN_TYPES}
+    names_before = {name: PROCESSOR_MAPPING_NAMES.get(name) for name in BUILTIN_TYPES}
+    processors = {name: _processor_stand_in(names_before[name]) for name in BUILTIN_TYPES if names_before[name]}
+    for name in BUILTIN_TYPES:
+        real = configs_before[name] or CONFIG_MAPPING[name]
+        CONFIG_MAPPING.register(
+            name, _dispatcher(real, lambda layout: layout in ("builtin", "original")), exist_ok=True
+        )
+    for name, (key, stand_in) in processors.items():
+        # The class is looked up by its name in processor_config.json: first among the built-in, then among the
+        # registered.
+        PROCESSOR_MAPPING_NAMES.pop(name)
+        PROCESSOR_MAPPING._extra_content[key] = stand_in
+
+    def undo() -> None:
+        for name, before in configs_before.items():
+            if before is None:
+                CONFIG_MAPPING._extra_content.pop(name, None)
+            else:
+                CONFIG_MAPPING._extra_content[name] = before
+        for name, (key, _) in processors.items():
+            PROCESSOR_MAPPING._extra_content.pop(key, None)
+            PROCESSOR_MAPPING_NAMES[name] = names_before[name]
+
+    return undo
+
+
+def _append(hooks: list, hook: Callable) -> None:
+    if hook not in hooks:
+        hooks.append(hook)
+
+
+def _build_processor(name: Any, **kwargs: Any) -> OpenLlavaProcessor | None:
+    from transformers_llava.conversion.processors.build import build_processor_from_config
+
+    return build_processor_from_config(name, **kwargs)
+
+
+def _alias(model_type: str) -> type[PreTrainedConfig]:
+    """A class that only AutoConfig ever sees: it answers to an original `model_type` and builds our configuration."""
+
+    def from_dict(cls: type, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        return _read_as_ours(config_dict, **kwargs)
+
+    body = {"model_type": model_type, "from_dict": classmethod(from_dict), "__module__": __name__}
+    return type(f"OpenLlava_{model_type}", (PreTrainedConfig,), body)
+
+
+def _read_as_ours(config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    source = kwargs.get("name_or_path")
+    return OpenLlavaConfig.from_dict(normalize_config(config_dict, None if source is None else str(source)), **kwargs)
+
+
+def _install_flat_dispatcher() -> None:
+    """Flat configurations that say `model_type: llava`, as most published originals do, go to ours, others do not."""
+    registered = CONFIG_MAPPING._extra_content.get("llava")
+    if registered is None:
+        CONFIG_MAPPING.register("llava", _dispatcher(LlavaConfig, lambda layout: layout == "original"), exist_ok=True)
+    elif not getattr(registered, "_is_open_llava_dispatcher", False):
+        logger.warning(
+            "Another package has registered a configuration for 'llava' (%s). It is left in place, so original "
+            "checkpoints with model_type 'llava' load only through OpenLlavaForConditionalGeneration.",
+            registered,
+        )
+
+
+def _dispatcher(real: type[PreTrainedConfig], is_ours: Callable[[str | None], bool]) -> type[PreTrainedConfig]:
+    """
+    A stand-in for a configuration class that differs in nothing but what it does with dictionaries of ours.
+
+    Its instances are instances of the real class, by `__new__`; the Auto classes find models by the class's name,
+    which is the same. So `AutoConfig.for_model`, loading, saving and type checks see the real class only.
+    """
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> PreTrainedConfig:
+        return real(*args, **kwargs)
+
+    def from_dict(cls: type, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        if is_ours(layout_of(config_dict)):
+            return _read_as_ours(config_dict, **kwargs)
+        return real.from_dict(config_dict, **kwargs)
+
+    body = {
+        "__new__": new,
+        "__module__": real.__module__,
+        "__doc__": real.__doc__,
+        "__qualname__": real.__qualname__,
+        "from_dict": classmethod(from_dict),
+        "_is_open_llava_dispatcher": True,
+    }
+    return type(real.__name__, (real,), body)
+
+
+def _processor_stand_in(class_name: Any) -> tuple[type, type]:
+    """A registered name for our processor class: (key in the registry, class that answers to the built-in's name)."""
+    key = type(f"_Key{class_name}", (PreTrainedConfig,), {})
+
+    def from_pretrained(cls: type, *args: Any, **kwargs: Any) -> OpenLlavaProcessor:
+        return OpenLlavaProcessor.from_pretrained(*args, **kwargs)
+
+    return key, type(str(class_name), (OpenLlavaProcessor,), {"from_pretrained": classmethod(from_pretrained)})
+
+
+__all__ = ["install", "normalize_config", "use_for_builtin"]

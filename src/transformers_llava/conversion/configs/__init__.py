@@ -1,0 +1,1 @@
+"""Convert configurations: original, built-in and ours."""

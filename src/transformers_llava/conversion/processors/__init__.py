@@ -1,0 +1,1 @@
+"""Build tokenizers, image processors and templates of converted checkpoints."""

@@ -1,0 +1,1 @@
+"""Read, rename and merge weights of every layout."""

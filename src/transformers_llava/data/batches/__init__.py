@@ -1,0 +1,1 @@
+"""Plan packs and build batches."""

@@ -1,0 +1,203 @@
+"""Examples to batches: padded rows, or one packed row. The contract of a batch lives here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import Image
+
+from transformers_llava.data.schema import IGNORE_INDEX, EncodedExample, Example, RecordError
+from transformers_llava.data.tokens.encoding import SeveralImages, TooLongPolicy, encode_example
+
+
+RejectRecord = Callable[[RecordError], None]
+
+
+class PaddedCollator:
+    """
+    Examples to one row each, padded on the right.
+
+    Contract: `input_ids`, `labels`, `attention_mask` (B, T); `pixel_values` (num_tiles, 3, H, W) of all pictures in
+    order and `image_sizes` (num_images, 2) as (height, width), both absent when no example has a picture;
+    `num_tiles`, a list of one int per picture, where `several_images` makes them differ in rule.
+
+    Args:
+        processor (`OpenLlavaProcessor`):
+            Encodes text and pictures.
+        max_length (`int`, *optional*):
+            Most tokens of a row; see `encode_example`.
+        template (`str`, *optional*):
+            Chat template instead of the processor's own.
+        too_long (`str`, *optional*, defaults to `"truncate_text"`):
+            See `encode_example`.
+        several_images (`str`, *optional*, defaults to `"tiles"`):
+            See `encode_example`. With `"one_tile"` on a tiled checkpoint the batch also says the `num_tiles` of each
+            picture, because some are whole and some are cut.
+        always_image (`bool`, *optional*, defaults to `False`):
+            Append a row without any label that only holds a black picture when no example has one, so that the tower
+            and the projector take part in every step on every rank.
+        on_error (`Callable`, *optional*):
+            Told the `RecordError` of an example that cannot be encoded, which is then left out. Without it the error
+            is raised. A batch of which nothing is left is one black picture without labels.
+        mask_answers_with (`str`, *optional*):
+            An example with this text in an answer gets no label, as where the original loses count.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        max_length: int | None = None,
+        *,
+        template: str | None = None,
+        too_long: TooLongPolicy = "truncate_text",
+        several_images: SeveralImages = "tiles",
+        always_image: bool = False,
+        on_error: RejectRecord | None = None,
+        mask_answers_with: str | None = None,
+    ) -> None:
+        self.processor = processor
+        self.max_length = max_length
+        self.template = template
+        self.too_long: TooLongPolicy = too_long
+        self.several_images: SeveralImages = several_images
+        self.always_image = always_image
+        self.on_error = on_error
+        self.mask_answers_with = mask_answers_with
+
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
+        encoded = _encode(self, examples)
+        if self.mask_answers_with is not None:
+            for example, tensors in zip(examples, encoded, strict=True):
+                if _says(example, self.mask_answers_with):
+                    tensors.labels = torch.full_like(tensors.labels, IGNORE_INDEX)
+        is_text_alone = all(example.pixel_values is None for example in encoded)
+        if not encoded or (self.always_image and is_text_alone):
+            encoded.append(image_only_document(self.processor))
+        lengths = torch.tensor([len(example.input_ids) for example in encoded])
+        pad_token_id = self.processor.tokenizer.pad_token_id or 0  # any id: the mask decides, not the id
+
+        def pad(rows: list[torch.Tensor], value: int) -> torch.Tensor:
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+        return {
+            "input_ids": pad([example.input_ids for example in encoded], pad_token_id),  # (B, T)
+            "labels": pad([example.labels for example in encoded], IGNORE_INDEX),  # (B, T)
+            "attention_mask": (torch.arange(int(lengths.max()))[None] < lengths[:, None]).long(),  # (B, T)
+            **_pixels(self, encoded),
+        }
+
+
+class PackedCollator:
+    """
+    Examples to one row without padding.
+
+    Contract: `input_ids`, `labels`, `position_ids` (1, T), positions restarting at 0 with every example;
+    `cu_seq_lens_q`, `cu_seq_lens_k` (num_documents + 1,) int32; `max_length_q`, `max_length_k` int; `pixel_values` and
+    `image_sizes` as in the padded batch, but always there: a pack without a picture gets one more document, a black
+    picture without labels. Never an `attention_mask`: with one, transformers would not separate the documents. The
+    first label of every document is ignored, because the shift by one would predict it from the document before.
+
+    Five numbers: documents of 3 and 2 tokens give position_ids [0, 1, 2, 0, 1] and cu_seq_lens [0, 3, 5].
+
+    Args:
+        processor, max_length, template, too_long, several_images, on_error: as for `PaddedCollator`.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        max_length: int | None = None,
+        *,
+        template: str | None = None,
+        too_long: TooLongPolicy = "truncate_text",
+        several_images: SeveralImages = "tiles",
+        on_error: RejectRecord | None = None,
+    ) -> None:
+        self.processor = processor
+        self.max_length = max_length
+        self.template = template
+        self.too_long: TooLongPolicy = too_long
+        self.several_images: SeveralImages = several_images
+        self.on_error = on_error
+
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
+        encoded = _encode(self, examples)
+        if all(example.pixel_values is None for example in encoded):
+            encoded.append(image_only_document(self.processor))
+        lengths = [len(example.input_ids) for example in encoded]
+        position_ids = torch.cat([torch.arange(length) for length in lengths])  # (T,)
+        labels = torch.cat([example.labels for example in encoded])  # (T,)
+        labels[position_ids == 0] = IGNORE_INDEX
+        cu_seq_lens = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+        return {
+            "input_ids": torch.cat([example.input_ids for example in encoded])[None],  # (1, T)
+            "labels": labels[None],  # (1, T)
+            "position_ids": position_ids[None],  # (1, T)
+            "cu_seq_lens_q": cu_seq_lens,  # (num_documents + 1,)
+            "cu_seq_lens_k": cu_seq_lens,
+            "max_length_q": max(lengths),
+            "max_length_k": max(lengths),
+            **_pixels(self, encoded),
+        }
+
+
+def image_only_document(processor: Any) -> EncodedExample:
+    """A black picture that is never supervised: it keeps the vision path alive in a batch of text."""
+    picture = Image.new("RGB", (32, 32))
+    num_tokens = processor.num_image_tokens(picture.width, picture.height)
+    return EncodedExample(
+        input_ids=torch.full((num_tokens,), processor.image_token_id),
+        labels=torch.full((num_tokens,), IGNORE_INDEX),
+        pixel_values=processor.image_processor([picture], return_tensors="pt")["pixel_values"],
+        image_sizes=torch.tensor([[picture.height, picture.width]]),
+        id="image_only_document",
+        source="",
+    )
+
+
+def _says(example: Example, text: str) -> bool:
+    answers = [message for message in example["messages"] if message["role"] == "assistant"]
+    return any(text in (part.get("text") or "") for message in answers for part in message["content"])
+
+
+def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) -> list[EncodedExample]:
+    encoded = []
+    for example in examples:
+        try:
+            encoded.append(
+                encode_example(
+                    example,
+                    collator.processor,
+                    max_length=collator.max_length,
+                    template=collator.template,
+                    too_long=collator.too_long,
+                    several_images=collator.several_images,
+                )
+            )
+        except RecordError as error:
+            if collator.on_error is None:
+                raise
+            collator.on_error(error)
+    return encoded
+
+
+def _pixels(collator: PaddedCollator | PackedCollator, encoded: list[EncodedExample]) -> dict[str, Any]:
+    pixel_values = [example.pixel_values for example in encoded if example.pixel_values is not None]
+    image_sizes = [example.image_sizes for example in encoded if example.image_sizes is not None]
+    if not pixel_values:
+        return {}
+    pixels: dict[str, Any] = {"pixel_values": torch.cat(pixel_values), "image_sizes": torch.cat(image_sizes)}
+    if collator.several_images == "one_tile" and collator.processor.tiling_rule().is_tiled:
+        pixels["num_tiles"] = [count for example in encoded for count in _tiles_of_pictures(example)]
+    return pixels
+
+
+def _tiles_of_pictures(example: EncodedExample) -> list[int]:
+    """Several pictures are one tile each; a single one has them all (and none has none)."""
+    if example.pixel_values is None or example.image_sizes is None:
+        return []
+    num_images = len(example.image_sizes)
+    return [1] * num_images if num_images > 1 else [len(example.pixel_values)]
+
+
+__all__ = ["PackedCollator", "PaddedCollator", "RejectRecord", "image_only_document"]

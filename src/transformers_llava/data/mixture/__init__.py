@@ -1,0 +1,1 @@
+"""Build a mixture of sources, and lock what was built."""

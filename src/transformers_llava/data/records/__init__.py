@@ -1,0 +1,1 @@
+"""Read raw records and convert them to examples."""

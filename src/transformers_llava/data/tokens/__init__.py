@@ -1,0 +1,1 @@
+"""Render, encode and count examples."""

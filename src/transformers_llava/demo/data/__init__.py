@@ -1,0 +1,1 @@
+"""Make the demo's data."""

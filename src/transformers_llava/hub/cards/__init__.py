@@ -1,0 +1,1 @@
+"""Render, merge and validate model cards."""

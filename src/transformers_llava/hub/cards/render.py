@@ -1,0 +1,143 @@
+"""Render the README.md of a publication: generated parts between markers, and what people wrote around them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers_llava.artifacts.card_facts import CardFacts
+from transformers_llava.artifacts.run_record import Stage, read_run, stages_of
+from transformers_llava.hub.cards import sections as card_parts
+from transformers_llava.hub.cards.loss_curve import CURVES_NAME
+from transformers_llava.hub.cards.markdown import escape_markers
+from transformers_llava.hub.cards.merge import CardError, _yaml
+from transformers_llava.hub.cards.results import model_index, read_results, results_table
+from transformers_llava.hub.licenses.statement import LicenceStatement
+
+
+def render_card(
+    folder: Path, repo_id: str, facts: CardFacts, statement: LicenceStatement, *, allow_incomplete: bool = False
+) -> str:
+    """
+    The card of a publication, from its run record, configuration, results and licences.
+
+    Args:
+        folder (`Path`): The publication.
+        repo_id (`str`): What its commands call it.
+        facts (`CardFacts`): What only a person can say.
+        statement (`LicenceStatement`): See [`compose_licences`].
+        allow_incomplete (`bool`, *optional*): Render it with gaps, and say which.
+
+    Raises:
+        `CardError`: the card would have gaps; with their names.
+    """
+    gaps = missing_fields(folder, facts, statement)
+    if gaps and not allow_incomplete:
+        raise CardError(
+            f"the card would not say {'; '.join(gaps)}. Run an evaluation, or add it to card.yaml (--facts); with "
+            "--allow_incomplete it is published as it is, and says so."
+        )
+    stages = stages_of(read_run(folder))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    layout = "open_llava" if config["model_type"] == "open_llava" else "builtin"
+    results = read_results(folder, facts)
+    parts = {
+        "summary": card_parts.summary_part(facts, stages),
+        "incomplete": "**Not said here:** " + "; ".join(gaps) + "." if gaps else "",
+        "usage": card_parts.usage_part(repo_id, layout, facts),
+        "architecture": card_parts.architecture_part(config, stages),
+        "data": card_parts.data_part(stages),
+        "training": card_parts.training_part(stages, facts, has_curve=(folder / CURVES_NAME).is_file()),
+        "evaluation": "## Evaluation\n\n" + results_table(results) if results else "",
+        "licence": card_parts.licence_part(statement),
+        "verification": card_parts.verification_part(repo_id, stages),
+        "citation": card_parts.citation_part(facts),
+    }
+    metadata = card_metadata(repo_id, stages, facts, statement, results)
+    title = facts.title or repo_id.rpartition("/")[2]
+    return assemble_card(metadata, title, parts)
+
+
+def assemble_card(metadata: dict[str, Any], title: str, parts: dict[str, str]) -> str:
+    """Metadata, heading, and every part that says something between its markers."""
+    text = [f"---\n{_yaml(metadata)}---", f"# {title}"]
+    text += [
+        f"<!-- llava:begin {name} -->\n{escape_markers(part)}\n<!-- llava:end {name} -->"
+        for name, part in parts.items()
+        if part
+    ]
+    return "\n\n".join(text) + "\n"
+
+
+def missing_fields(folder: Path, facts: CardFacts, statement: LicenceStatement) -> list[str]:
+    """What a reader would look for and the card could not say."""
+    missing = []
+    if not read_results(folder, facts):
+        missing.append("how well it answers (evaluation.json)")
+    if facts.limitations is None:
+        missing.append("its limitations (`limitations` in card.yaml)")
+    if facts.intended_use is None:
+        missing.append("what it is for (`intended_use` in card.yaml)")
+    for part in statement.parts:
+        if part.kind == "component" and part.declared == "unknown":
+            missing.append(f"the licence of {part.name} (`licences` in card.yaml)")
+    for stage in stages_of(read_run(folder)):
+        for base in stage.run["base_models"]:
+            if base["origin"] == "hub" and not base["revision"]:
+                missing.append(f"the revision of {base['name']}")
+        if not stage.run.get("loss_history"):
+            missing.append(f"the losses of {stage.name}")
+    return list(dict.fromkeys(missing))
+
+
+_DATASETS = "https://huggingface.co/datasets/"
+
+
+def card_metadata(
+    repo_id: str,
+    stages: list[Stage],
+    facts: CardFacts,
+    statement: LicenceStatement,
+    results: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The YAML at the top: what the Hub lists, filters and links by."""
+    bases = [
+        base["name"]
+        for stage in stages
+        for base in stage.run["base_models"]
+        if base["origin"] == "hub" and not (base["role"] == "checkpoint" and stage.number > 1)
+    ]
+    datasets = [
+        "/".join(source[name].removeprefix("hf://datasets/").partition("@")[0].split("/")[:2])
+        for stage in stages
+        for source in stage.run["mixture"]["sources"]
+        for name in ("path", "image_root")
+        if str(source.get(name, "")).startswith("hf://datasets/")
+    ]
+    datasets += [
+        "/".join(download["url"].removeprefix(_DATASETS).split("/")[:2])
+        for stage in stages
+        for source in stage.run["mixture"]["sources"]
+        for download in source.get("downloads", [])
+        if download["url"].startswith(_DATASETS)
+    ]
+    values: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-text-to-text",
+        **statement.metadata(),
+        "language": facts.language,
+    }
+    if bases:
+        values |= {
+            "base_model": list(dict.fromkeys(bases)),
+            "base_model_relation": facts.base_model_relation or "finetune",
+        }
+    if datasets:
+        values["datasets"] = list(dict.fromkeys(datasets))
+    recorded = [] if facts.recipes else ["reproducible"]  # by `llava reproduce`, from a run that recorded itself
+    values["tags"] = list(dict.fromkeys(["llava", "transformers-llava", *recorded, *facts.tags]))
+    if index := model_index(repo_id.rpartition("/")[2], results):
+        values["model-index"] = index
+    return values
+
+
+__all__ = ["assemble_card", "card_metadata", "missing_fields", "render_card"]

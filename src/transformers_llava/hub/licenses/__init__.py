@@ -1,0 +1,1 @@
+"""Compose the licenses of a checkpoint's parts."""

@@ -1,0 +1,57 @@
+"""A publication to `mof.yml`: what of it is open, under what licence, as the Model Openness Framework lists it."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transformers_llava.artifacts.run_record import stages_of
+from transformers_llava.hub.licenses.statement import LicenceStatement
+
+
+OPENNESS_NAME = "mof.yml"
+_OUR_LICENCE = "Apache-2.0"
+
+
+def write_openness(target: Path, run: dict[str, Any], statement: LicenceStatement) -> Path:
+    """
+    Writes the components of the Model Openness Framework 1.0 with where each is and its licence.
+
+    It states what is there; which class that makes is for the framework's own tool, and depends on licences that are
+    declared and not proven.
+    """
+    stages = stages_of(run)
+    data = "; ".join(dict.fromkeys(part.expression for part in statement.parts if part.kind == "data")) or "unknown"
+    components = {
+        "Model architecture": ("config.json", _OUR_LICENCE),
+        "Data preprocessing code": ("https://pypi.org/project/transformers-llava", _OUR_LICENCE),
+        "Training code": ("recipe/commands.sh", _OUR_LICENCE),
+        "Inference code": ("https://pypi.org/project/transformers", _OUR_LICENCE),
+        "Evaluation code": ("https://pypi.org/project/transformers-llava", _OUR_LICENCE),
+        "Supporting libraries and tools": ("recipe/environment.txt", "each its own"),
+        "Model parameters (final)": ("manifest.json", statement.weights_expression),
+        "Datasets": ([f"recipe/{stage.name}.mixture.yaml" for stage in stages], data),
+        "Model metadata": ("run.json", _OUR_LICENCE),
+        "Model card": ("README.md", _OUR_LICENCE),
+        "Data card": ([f"recipe/{stage.name}.mixture.lock.json" for stage in stages], _OUR_LICENCE),
+        "Evaluation results": ("README.md", _OUR_LICENCE),
+    }
+    values = {
+        "framework": {"name": "Model Openness Framework", "version": "1.0"},
+        "release": {
+            "origin": "transformers-llava",
+            "type": "multimodal language model",
+            "stages": [s.name for s in stages],
+        },
+        "components": [
+            {"name": name, "location": location, "license": licence}
+            for name, (location, licence) in components.items()
+        ],
+        "statement": statement.summary,
+    }
+    path = target / OPENNESS_NAME
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+    return path
+
+
+__all__ = ["OPENNESS_NAME", "write_openness"]

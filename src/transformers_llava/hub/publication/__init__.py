@@ -1,0 +1,1 @@
+"""Put a publication together in a folder."""

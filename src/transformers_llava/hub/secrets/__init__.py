@@ -1,0 +1,1 @@
+"""Find secrets and private paths before a publication leaves."""

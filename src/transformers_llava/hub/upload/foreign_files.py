@@ -1,0 +1,95 @@
+"""Tell the files of a repository that no publication of ours has put there, and keep them where that is wanted."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from transformers_llava.artifacts.untrusted import parse_json, path_inside
+from transformers_llava.hub.publication.manifest import NOT_LISTED, listed_files, write_manifest
+from transformers_llava.hub.publication.signing import sign
+from transformers_llava.hub.publication.stage import Publication
+from transformers_llava.hub.upload.remote import RemoteState, read_remote_text
+from transformers_llava.hub.verification.files import is_harmless
+
+
+NOT_OURS_NAME = "not_ours.json"  # in a publication: files that lay there before and were kept; the manifest pins them
+
+
+@dataclass
+class ForeignFiles:
+    """
+    Files that neither this publication nor an earlier one has put into the repository.
+
+    Args:
+        harmless (`list[str]`): Verification does not mind them, such as a user's pictures beside the card. They stay.
+        refused (`list[str]`): With them there, the publication would not verify and could not be tagged.
+    """
+
+    harmless: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def find_foreign_files(publication: Publication, remote: RemoteState, before: set[str]) -> ForeignFiles:
+    """
+    Sort them by what verification will say of each.
+
+    Args:
+        before (`set[str]`): What an earlier publication has put there.
+    """
+    ours = {path.relative_to(publication.folder).as_posix() for path in publication.folder.rglob("*")}
+    names = sorted(remote.files.keys() - ours - before - NOT_LISTED)
+    return ForeignFiles(
+        harmless=[name for name in names if is_harmless(name)],
+        refused=[name for name in names if not is_harmless(name)],
+    )
+
+
+def kept_before(api: HfApi, remote: RemoteState, before: set[str]) -> set[str]:
+    """
+    Of the files of an earlier publication those that it had found there and kept.
+
+    Raises:
+        `DocumentError`: its note of them is not readable.
+    """
+    text = read_remote_text(api, remote, NOT_OURS_NAME) if NOT_OURS_NAME in before else None
+    return set() if text is None else set(parse_json(text, f"{remote.repo_id}/{NOT_OURS_NAME}"))
+
+
+def keep_foreign_files(
+    publication: Publication, remote: RemoteState, names: list[str], api: HfApi, key: str | Path | None = None
+) -> None:
+    """
+    Takes foreign files into a publication as what they are: `not_ours.json` names them and the manifest pins them, so
+    that the result verifies.
+
+    Args:
+        key (`str`, *optional*): Signs it again.
+
+    Raises:
+        `ValueError`: a file is not what the Hub said it is.
+    """
+    folder = publication.folder
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names:
+            target = path_inside(folder, name, "a file of the repository")
+            fetched = Path(api.hf_hub_download(remote.repo_id, name, revision=remote.head, local_dir=scratch))
+            if not remote.files[name].equals(fetched):
+                raise ValueError(f"{name!r} of {remote.repo_id} arrived with other bytes. Run the command again.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(fetched, target)
+    listed = listed_files(folder)
+    note = {name: listed[name] for name in names}
+    (folder / NOT_OURS_NAME).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    manifest = publication.manifest
+    publication.manifest = write_manifest(
+        folder, layout=manifest.layout, repo_id=manifest.repo_id, incomplete=manifest.incomplete
+    )
+    if key is not None:
+        sign(folder, Path(key))
+
+
+__all__ = ["ForeignFiles", "NOT_OURS_NAME", "find_foreign_files", "keep_foreign_files", "kept_before"]

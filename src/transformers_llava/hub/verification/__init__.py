@@ -1,0 +1,1 @@
+"""Check a publication, level by level."""

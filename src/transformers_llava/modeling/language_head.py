@@ -1,0 +1,99 @@
+"""Hidden states to logits, and router choices to a balancing loss, by the settings of any decoder family."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def project_hidden_states(
+    hidden_states: torch.Tensor, lm_head: Callable[[torch.Tensor], torch.Tensor], text_config: Any
+) -> torch.Tensor:
+    """
+    Logits, with the scaling and soft cap of decoders that have one (Cohere, Granite, Falcon-H1, Gemma 2).
+
+    Args:
+        hidden_states (`torch.Tensor` of shape `(..., hidden_size)`)
+        lm_head: The linear layer.
+        text_config: Of the language model.
+
+    Returns:
+        `torch.Tensor` of shape `(..., vocab_size)`
+    """
+    logits = lm_head(hidden_states)
+    for name in ("logit_scale", "lm_head_multiplier", "output_multiplier"):
+        if isinstance(scale := read_setting(text_config, name), float):
+            logits = logits * scale
+    if (scaling := read_setting(text_config, "logits_scaling")) is not None:
+        logits = logits * scaling if text_config.model_type == "hyperclovax" else logits / scaling
+    cap = read_setting(text_config, "final_logit_softcapping")
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def read_setting(config: Any, name: str) -> Any:
+    """
+    A field that only some configurations have, or `None`.
+
+    `getattr` says the same, but a configuration looks for a missing name in several places and words an error before
+    it gives up; six such questions were a tenth of the host's time in each step of decoding.
+    """
+    if torch.compiler.is_compiling():  # the compiler knows `getattr`, and asks once
+        return getattr(config, name, None)
+    return config.__dict__.get(name, getattr(type(config), name, None))
+
+
+def balance_experts(
+    router_logits: tuple[torch.Tensor, ...], attention_mask: torch.Tensor | None, text_config: Any
+) -> torch.Tensor:
+    """The load-balancing loss of the Switch Transformer, as every mixture of experts in transformers has it."""
+    from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+    num_experts = getattr(text_config, "num_local_experts", None) or text_config.num_experts
+    return load_balancing_loss_func(router_logits, num_experts, text_config.num_experts_per_tok, attention_mask)
+
+
+def supervised_loss(
+    hidden_states: torch.Tensor,
+    labels: torch.Tensor,
+    project: Callable[[torch.Tensor], torch.Tensor],
+    num_items_in_batch: torch.Tensor | int | None = None,
+    *,
+    is_shifted: bool = False,
+) -> torch.Tensor:
+    """
+    Cross entropy of the next token over supervised positions.
+
+    In a LLaVA sample most positions are picture and question: of 600 positions of a caption sample 20 have a label.
+    Only their hidden states go through the head, so that the `(sequence, vocabulary)` logits never exist. A compiled
+    graph can not depend on that number and takes all positions. (TRL's trainer has a fused head of its own and does
+    not call this; it does the same on GPUs.)
+
+    Args:
+        hidden_states (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`)
+        labels (`torch.Tensor` of shape `(batch_size, sequence_length)`): -100 is not supervised.
+        project (`Callable`): Hidden states to logits.
+        is_shifted (`bool`, *optional*, defaults to `False`): Whether `labels` already stand at the position before
+            their token, as context and sequence parallelism pass them.
+        num_items_in_batch (`int`, *optional*): Divisor of the summed loss; by default the supervised positions.
+
+    Returns:
+        `torch.Tensor`: A scalar in float32. Without any supervised position it is 0 with zero gradients, not NaN.
+    """
+    targets = labels if is_shifted else nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
+    targets = targets.to(hidden_states.device)
+    if torch.compiler.is_compiling():
+        logits, targets = project(hidden_states).flatten(0, 1), targets.flatten()
+    else:
+        is_supervised = targets != -100
+        logits, targets = project(hidden_states[is_supervised]), targets[is_supervised]
+    targets = targets.to(logits.device)  # with a device map the head may lie elsewhere
+    summed = nn.functional.cross_entropy(logits.float(), targets, ignore_index=-100, reduction="sum")
+    if num_items_in_batch is None:
+        return summed / (targets != -100).sum().clamp(min=1)
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(summed.device)
+    return summed / num_items_in_batch
+
+
+__all__ = ["balance_experts", "project_hidden_states", "read_setting", "supervised_loss"]

@@ -1,0 +1,74 @@
+"""A packed row to the mask that its decoder needs, or to a refusal where its documents would not be kept apart."""
+
+import inspect
+
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.utils import logging
+
+from .pack_probe import check_documents_apart
+from .varlen_attention import VARLEN, no_mask
+
+
+logger = logging.get_logger(__name__)
+
+
+def mask_of_pack(
+    decoder: PreTrainedModel,
+    inputs_embeds: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    past_key_values: Cache | None,
+) -> torch.Tensor | None:
+    """
+    The mask to give to `decoder` for a pack: an empty one for `varlen`, none where the decoder builds it by positions.
+
+    Args:
+        decoder (`PreTrainedModel`): The language model without its head.
+        inputs_embeds (`torch.Tensor` of shape `(1, sequence_length, hidden_size)`)
+        attention_mask, position_ids, past_key_values: What the pack came with.
+
+    Raises:
+        ValueError: If the documents would be read across their borders: a mask, a cache, no positions, or a decoder
+            that [`check_documents_apart`] catches at it.
+    """
+    wrong = [
+        name
+        for name, is_wrong in [
+            ("an `attention_mask`", attention_mask is not None),
+            ("a cache", past_key_values is not None),
+            ("no `position_ids`", position_ids is None),
+        ]
+        if is_wrong
+    ]
+    if wrong:
+        raise ValueError(
+            f"A pack (`cu_seq_lens_q`) came with {' and '.join(wrong)}; its documents would then be read across "
+            "their borders without a word. Give restarting `position_ids` and neither mask nor cache, as "
+            "PackedCollator does."
+        )
+    if not _takes_documents(decoder):
+        raise ValueError(
+            f"A decoder of type {decoder.config.model_type!r} does not keep the documents of a pack apart, so "
+            "they would be read across their borders. Train it with `packed: false`."
+        )
+    check_documents_apart(decoder, inputs_embeds)
+    implementation = decoder.config._attn_implementation
+    if implementation == VARLEN:
+        return no_mask(inputs_embeds)
+    if implementation in ("sdpa", "eager"):
+        logger.warning_once(
+            f"A pack runs with attn_implementation={implementation!r}, which needs a dense (sequence, sequence) "
+            "mask. The result is right, but slow and large; 'varlen' needs no mask."
+        )
+    return None
+
+
+def _takes_documents(decoder: PreTrainedModel) -> bool:
+    """Whether positions and borders reach its attention at all; what becomes of them there only a probe can tell."""
+    takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
+    return takes_positions and bool(decoder._supports_attention_backend)
+
+
+__all__ = ["mask_of_pack"]

@@ -1,0 +1,1 @@
+"""Write checkpoints whole, resume from them, and end on a signal."""

@@ -1,0 +1,1 @@
+"""Assemble the model that trains, and store what it has become."""

@@ -1,0 +1,121 @@
+"""Resolve what a recipe names: base models, stages before, mixture, template."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from transformers_llava.artifacts.digests import commit_of_snapshot, weights_digest
+from transformers_llava.artifacts.run_record import FILE_NAME, read_run_record
+from transformers_llava.artifacts.snapshots import local_folder
+from transformers_llava.chat_templates import chat_template_info, load_chat_template
+from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+from transformers_llava.data.mixture.mixture_file import read_mixture_file
+from transformers_llava.training.configs import DataConfig, ModelConfig
+from transformers_llava.training.errors import RecipeError
+
+
+logger = logging.getLogger(__name__)
+
+
+_ROLES = {
+    "checkpoint": ("model_name_or_path", "model_revision"),
+    "language_model": ("language_model_name_or_path", "language_model_revision"),
+    "vision_tower": ("vision_tower_name_or_path", "vision_tower_revision"),
+}
+
+
+def base_models(config: ModelConfig) -> list[dict[str, Any]]:
+    """
+    What a run starts from, by role, name, commit and content.
+
+    Returns:
+        `list[dict]`: with `role` (checkpoint, language_model, vision_tower), `name` (Hub id, or the last part of a
+        folder), `origin` (hub or folder), `revision` (commit on the Hub, where known), `digest` (SHA-256 of its weight
+        files, see `artifacts.digests`) and `weights_sha256` of a run of ours.
+    """
+    described = []
+    for role, (name_field, revision_field) in _ROLES.items():
+        name = getattr(config, name_field)
+        if name is None:
+            continue
+        folder = local_folder(name, getattr(config, revision_field), with_weights=True)
+        is_folder = Path(name).is_dir()
+        described.append(
+            {
+                "role": role,
+                "name": Path(name).name if is_folder else name,
+                "origin": "folder" if is_folder else "hub",
+                "revision": None if is_folder or folder is None else commit_of_snapshot(folder),
+                "digest": None if folder is None else weights_digest(folder),
+            }
+        )
+    return described
+
+
+def previous_stages(config: ModelConfig) -> list[dict[str, Any]]:
+    """The records of the stages that the checkpoint has behind it, the first one first."""
+    folder = local_folder(config.model_name_or_path, config.model_revision)
+    if folder is None or not (folder / FILE_NAME).is_file():
+        return []
+    last = read_run_record(folder)
+    return [*last.pop("previous", []), last]
+
+
+_TOKEN = re.compile(r"</?\w+>|<\|\w+\|>")  # written as special tokens are: `</s>`, `<|im_end|>`
+
+
+def mixture_config_of_recipe(data: DataConfig, seed: int) -> MixtureConfig:
+    """The sources of `train_data`, or of the mixture file that it names."""
+    if isinstance(data.train_data, str):
+        return read_mixture_file(data.train_data, seed=seed)
+    return MixtureConfig([SourceConfig.from_dict(source) for source in data.train_data or []], seed=seed)
+
+
+def _check_stop(name: str, tokenizer: Any) -> None:
+    """The token that ends an answer must be one: in pieces the model would learn to spell it, and never to stop."""
+    stop = chat_template_info(name).stop
+    if not _TOKEN.fullmatch(stop):  # `###`, a line's end: text for every tokenizer, and in the original too
+        return
+    ids = tokenizer.encode(stop, add_special_tokens=False)
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        raise RecipeError(
+            f"the template {name!r} ends answers with {stop!r}, which this tokenizer does not know as one token: it "
+            f"reads {tokenizer.convert_ids_to_tokens(ids)}. The model would learn to spell it and never to stop (its "
+            f"own end token is {tokenizer.eos_token!r}). Use a template of the language model's family "
+            "(`chat_template`; leave it out for the tokenizer's own), or add the token to the tokenizer."
+        )
+    if ids[0] != tokenizer.eos_token_id:
+        logger.warning(
+            "answers end with %s, and the tokenizer's end token is %s: generate with `eos_token_id=%s`",
+            *(stop, tokenizer.eos_token, ids[0]),
+        )
+
+
+def chat_template_of_recipe(data: DataConfig, processor: Any) -> str:
+    """The template that `chat_template` names, or the checkpoint's own."""
+    name = data.chat_template
+    if name is None:
+        if not processor.chat_template:
+            raise RecipeError(
+                "neither the recipe nor the checkpoint has a chat template, so conversations could not be written as "
+                "text. Set `chat_template`, for example `plain` (stage 1) or `vicuna_v1`."
+            )
+        return processor.chat_template
+    if name.endswith(".jinja"):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                f"`chat_template`: {name!r} cannot be read ({error}). Give a file in UTF-8, or the name of a packaged "
+                "template (`llava inspect template` lists them)."
+            ) from error
+    try:
+        template = load_chat_template(name)
+    except ValueError as error:
+        raise RecipeError(f"`chat_template`: {error}") from error
+    _check_stop(name, processor.tokenizer)
+    return template
+
+
+__all__ = ["base_models", "previous_stages"]
