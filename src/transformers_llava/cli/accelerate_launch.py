@@ -13,7 +13,7 @@ from typing import Any
 from transformers_llava.artifacts.children import python_command, with_installed_code_only
 from transformers_llava.artifacts.environment_variables import COMMAND_VARIABLE
 from transformers_llava.cli.accelerate_settings import read_accelerate_config
-from transformers_llava.cli.child_process import _own_group, _passing_on_signals, _send
+from transformers_llava.cli.child_process import own_group, passing_on_signals, send_signal_to
 from transformers_llava.cli.errors import CommandError
 from transformers_llava.cli.extras import require_extra
 from transformers_llava.packaged import accelerate_config_path, packaged_name
@@ -78,13 +78,13 @@ def launch_training(
     defaults = {"HF_HUB_DISABLE_TELEMETRY": "1", "GOMP_SPINCOUNT": "20000"}
     env = with_installed_code_only({**defaults, **os.environ})
     env[COMMAND_VARIABLE] = _typed(recipe, fields, accelerate_config)
-    process = subprocess.Popen(command, env=env, **_own_group())
-    with _passing_on_signals(process):
+    process = subprocess.Popen(command, env=env, **own_group())
+    with passing_on_signals(process):
         while True:
             try:
                 return process.wait()
             except KeyboardInterrupt:
-                _send(process, signal.SIGINT)
+                send_signal_to(process, signal.SIGINT)
 
 
 def _typed(recipe: Path, fields: Sequence[str], accelerate_config: str | None) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-def _own_group() -> dict[str, Any]:
+def own_group() -> dict[str, Any]:
     """
     The training in a process group of its own, in which nobody dies of SIGTERM or SIGUSR1 by default.
 
@@ -26,7 +26,7 @@ def _own_group() -> dict[str, Any]:
     return {"process_group": 0, "preexec_fn": ignore}
 
 
-def _send(process: subprocess.Popen[bytes], number: int) -> None:
+def send_signal_to(process: subprocess.Popen[bytes], number: int) -> None:
     if process.poll() is not None:
         return
     if os.name == "posix":
@@ -36,15 +36,20 @@ def _send(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 @contextmanager
-def _passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def passing_on_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """A scheduler tells us; the training is told."""
     if os.name != "posix" or threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, lambda received, frame: _send(process, received)) for number in numbers}
+    before = {
+        number: signal.signal(number, lambda received, frame: send_signal_to(process, received)) for number in numbers
+    }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+__all__ = ["own_group", "passing_on_signals", "send_signal_to"]

@@ -38,7 +38,7 @@ def _front_matter(card: str) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _yaml(values: dict[str, Any]) -> str:
+def dump_front_matter(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
 
 
@@ -46,7 +46,7 @@ def generated_parts(card: str) -> dict[str, str]:
     """What stands between the markers, by name; and `metadata`, the fields that are generated."""
     parts = {match["name"]: match["text"] for match in _PART.finditer(_FRONT_MATTER.sub("", card, count=1))}
     values = {name: value for name, value in _front_matter(card).items() if name in _GENERATED_FIELDS}
-    return {**parts, "metadata": _yaml(values)} if values else parts
+    return {**parts, "metadata": dump_front_matter(values)} if values else parts
 
 
 def merge_card(existing: str | None, rendered: str) -> str:
@@ -74,7 +74,7 @@ def merge_card(existing: str | None, rendered: str) -> str:
         )
     if not _PART.search(body):
         own = _FRONT_MATTER.sub("", rendered, count=1).strip()
-        return f"---\n{_yaml(metadata)}---\n\n{own}\n\n## From the card before\n\n{body.strip()}\n"
+        return f"---\n{dump_front_matter(metadata)}---\n\n{own}\n\n## From the card before\n\n{body.strip()}\n"
     seen: set[str] = set()
 
     def renew(match: re.Match[str]) -> str:
@@ -90,7 +90,7 @@ def merge_card(existing: str | None, rendered: str) -> str:
         for name, text in new.items()
         if name not in seen
     ]
-    return f"---\n{_yaml(metadata)}---\n\n" + "\n\n".join([body.strip(), *added]) + "\n"
+    return f"---\n{dump_front_matter(metadata)}---\n\n" + "\n\n".join([body.strip(), *added]) + "\n"
 
 
-__all__ = ["CardError", "generated_parts", "merge_card"]
+__all__ = ["CardError", "dump_front_matter", "generated_parts", "merge_card"]

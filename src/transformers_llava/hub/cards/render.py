@@ -9,7 +9,7 @@ from transformers_llava.artifacts.run_record import Stage, read_run, stages_of
 from transformers_llava.hub.cards import sections as card_parts
 from transformers_llava.hub.cards.loss_curve import CURVES_NAME
 from transformers_llava.hub.cards.markdown import escape_markers
-from transformers_llava.hub.cards.merge import CardError, _yaml
+from transformers_llava.hub.cards.merge import CardError, dump_front_matter
 from transformers_llava.hub.cards.results import model_index, read_results, results_table
 from transformers_llava.hub.licenses.statement import LicenceStatement
 
@@ -59,7 +59,7 @@ def render_card(
 
 def assemble_card(metadata: dict[str, Any], title: str, parts: dict[str, str]) -> str:
     """Metadata, heading, and every part that says something between its markers."""
-    text = [f"---\n{_yaml(metadata)}---", f"# {title}"]
+    text = [f"---\n{dump_front_matter(metadata)}---", f"# {title}"]
     text += [
         f"<!-- llava:begin {name} -->\n{escape_markers(part)}\n<!-- llava:end {name} -->"
         for name, part in parts.items()
