@@ -49,7 +49,7 @@ old-transformers: $(STAMP)  ## exports load in transformers 4.57.6 and answer as
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/old_transformers.py write $(OLD)/folders
 	HF_HUB_OFFLINE=1 $(OLD)/venv/bin/python tests/old_transformers.py compare $(OLD)/folders
 
-conformance: $(STAMP)  ## transformers' own tests against our classes and the built-in ones (20 minutes; fetches them by pip)
+conformance: $(STAMP)  ## transformers' own tests against our classes and the built-in ones (5 minutes; fetches them by pip)
 	$(BIN)/python -m benchmarks.conformance.run $(ARGS)
 
 soak: $(STAMP)  ## kill trainings at random moments, resume them, compare the bits (5 minutes)

@@ -1,4 +1,4 @@
-"""Find secrets and private paths in a text, by the table of `scan_rules.yaml`."""
+"""Find secrets and private paths in a text, by the table of `rules.yaml`."""
 
 import functools
 import getpass
