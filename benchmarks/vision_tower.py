@@ -19,7 +19,7 @@ from benchmarks.harness.models import make_pair
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import take_turns
 from transformers_llava import OpenLlavaConfig
-from transformers_llava.modeling.vision_tower import build_vision_tower, run_vision_tower
+from transformers_llava.modeling.vision.vision_tower import build_vision_tower, run_vision_tower
 
 
 def measure(repeats: int, *, clip_layers: int = 24, siglip_layers: int = 27) -> list[Comparison]:

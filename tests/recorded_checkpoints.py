@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from transformers_llava.modeling.vision_tower import run_vision_tower
+from transformers_llava.modeling.vision.vision_tower import run_vision_tower
 
 
 # Video, which open_llava does not have, and LLaVA-NeXT's several pictures as one tile each: `single_tile_newline`.

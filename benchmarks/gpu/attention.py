@@ -14,7 +14,7 @@ from torch.nn import functional
 from benchmarks.gpu.measuring import device_seconds, main, matmul_rate, median
 from benchmarks.gpu.shapes import Shapes, num_tokens, stage_samples
 from benchmarks.harness.results import Comparison
-from transformers_llava.modeling.varlen_attention import varlen_attention
+from transformers_llava.modeling.packs.varlen_attention import varlen_attention
 
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -17,7 +17,7 @@ from benchmarks.gpu.training import _make_step
 from benchmarks.harness.processors import make_picture
 from benchmarks.harness.results import Comparison
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
-from transformers_llava.modeling.varlen_attention import VARLEN
+from transformers_llava.modeling.packs.varlen_attention import VARLEN
 
 
 def measure(shapes: Shapes, device: str) -> list[Comparison]:

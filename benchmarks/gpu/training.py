@@ -35,7 +35,7 @@ from benchmarks.gpu.shapes import (
 )
 from benchmarks.harness.models import load_same_weights
 from benchmarks.harness.results import Comparison
-from transformers_llava.modeling.varlen_attention import VARLEN
+from transformers_llava.modeling.packs.varlen_attention import VARLEN
 from transformers_llava.training.model.gradient_checkpointing import limit_checkpointing
 
 

@@ -16,8 +16,8 @@ from transformers_llava.conversion.auto_classes import install
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration, OpenLlavaModel
+from transformers_llava.modeling.packs.varlen_attention import register_varlen_attention
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
-from transformers_llava.modeling.varlen_attention import register_varlen_attention
 
 
 OpenLlavaImageProcessor: type = OpenLlavaImageProcessorPil

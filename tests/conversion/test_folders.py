@@ -11,8 +11,8 @@ from huggingface_hub import constants
 from original_folders import write_original
 from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_folder, local_folder
 from transformers_llava.cli.main import main
-from transformers_llava.conversion.configs.vision_tower import resolve_tower
-from transformers_llava.conversion.source import open_source
+from transformers_llava.conversion.configs.tower_lookup import resolve_tower
+from transformers_llava.conversion.opened_checkpoint import open_source
 
 
 ANSWERS = {"gated": (403, "GatedRepo"), "absent": (401, "RepoNotFound"), "revision": (404, "RevisionNotFound")}

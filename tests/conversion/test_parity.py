@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from original_folders import write_original
 from transformers_llava.cli.main import main
+from transformers_llava.conversion.conversion_report import ParityCase, ParityReport
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.parity import check_parity
-from transformers_llava.conversion.report import ParityCase, ParityReport
 
 
 GOOD = {"token_ids_equal": True, "pixels": 0.0, "features": 0.0, "logits": 0.0, "greedy_equal": True}

@@ -14,7 +14,7 @@ from transformers_llava.conversion.load import (
     load_lora_checkpoint,
     load_projector_checkpoint,
 )
-from transformers_llava.conversion.source import open_source
+from transformers_llava.conversion.opened_checkpoint import open_source
 from transformers_llava.conversion.weights.lora_settings import check_lora_settings
 
 

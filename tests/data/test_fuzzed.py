@@ -13,7 +13,7 @@ from transformers_llava.data.images.opening import image_size, open_image
 from transformers_llava.data.images.paths import resolve_image
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.schema import RecordError
-from transformers_llava.modeling.image_opening import available_formats
+from transformers_llava.modeling.images.image_opening import available_formats
 
 
 NUM_MUTATIONS = 150

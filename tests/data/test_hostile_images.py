@@ -19,7 +19,7 @@ from transformers_llava.data.images.paths import resolve_image
 from transformers_llava.data.mixture.config import SourceConfig
 from transformers_llava.data.mixture.source import image_root_of
 from transformers_llava.data.schema import RecordError
-from transformers_llava.modeling.image_opening import IMAGE_FORMATS, available_formats
+from transformers_llava.modeling.images.image_opening import IMAGE_FORMATS, available_formats
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"

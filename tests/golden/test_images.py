@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil, _pad_to_square
-from transformers_llava.modeling.tiling import TilingRule, image_layout, select_best_resolution
+from transformers_llava.modeling.images.tiling import TilingRule, image_layout, select_best_resolution
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from transformers import (
 
 from tiny import PINPOINTS, make_config, make_image, make_model, make_processor
 from transformers_llava import OpenLlavaForConditionalGeneration
-from transformers_llava.modeling.vision_tower import run_vision_tower
+from transformers_llava.modeling.vision.vision_tower import run_vision_tower
 
 
 IMAGE = 260  # first id after the vocabulary: no row in the embedding table

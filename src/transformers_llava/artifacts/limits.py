@@ -46,7 +46,7 @@ MAX_CANVAS_SIDE = 2**20  # pixels: 3,456
 MAX_LAYERS = 2048  # of a language model or a tower, which are built to learn the names of their weights: 126
 MAX_PROJECTOR_LAYERS = 64  # 2
 
-# Images of data sets. Their formats are an allow-list too: `IMAGE_FORMATS` in modeling/image_opening.py, whose
+# Images of data sets. Their formats are an allow-list too: `IMAGE_FORMATS` in modeling/images/image_opening.py, whose
 # files import nothing but each other.
 MAX_IMAGE_PIXELS = 89_478_485  # Pillow's own limit; used where somebody has set PIL.Image.MAX_IMAGE_PIXELS to None
 MAX_IMAGE_SIDE = 1_000_000  # pixels; JPEG and GIF end at 65,535, and resizing takes 32 bytes for each

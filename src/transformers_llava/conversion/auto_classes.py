@@ -48,7 +48,7 @@ def normalize_config(config_dict: dict[str, Any], source: str | None) -> dict[st
         return normalize_config_dict(config_dict, source)
     from transformers_llava.artifacts.snapshots import local_folder
     from transformers_llava.conversion.configs.layouts import convert_config
-    from transformers_llava.conversion.processors.build import tokenizer_facts
+    from transformers_llava.conversion.processors.processor_building import tokenizer_facts
 
     folder = local_folder(source)
     return convert_config(config_dict, folder, **tokenizer_facts(folder, config_dict))[0]
@@ -105,7 +105,7 @@ def _append(hooks: list, hook: Callable) -> None:
 
 
 def _build_processor(name: Any, **kwargs: Any) -> OpenLlavaProcessor | None:
-    from transformers_llava.conversion.processors.build import build_processor_from_config
+    from transformers_llava.conversion.processors.processor_building import build_processor_from_config
 
     return build_processor_from_config(name, **kwargs)
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import GenerationConfig
 
+from transformers_llava.conversion.conversion_report import REPORT_FILE, ConversionReport
 from transformers_llava.conversion.export import (
     builtin_config,
     builtin_differences,
@@ -23,12 +24,11 @@ from transformers_llava.conversion.export import (
 )
 from transformers_llava.conversion.export_files import rewrite_for_older_readers
 from transformers_llava.conversion.export_report import export_fields, export_weights
+from transformers_llava.conversion.opened_checkpoint import Source, open_source
 from transformers_llava.conversion.processors.tokenizer_backends import SENTENCEPIECE_FILE
-from transformers_llava.conversion.report import REPORT_FILE, ConversionReport
 from transformers_llava.conversion.small_files import reading
-from transformers_llava.conversion.source import Source, open_source
 from transformers_llava.conversion.weights.lazy_tensors import State, as_dtype, cast_state, parse_size, write_state
-from transformers_llava.conversion.weights.projector import projector_tensors
+from transformers_llava.conversion.weights.projector_file import projector_tensors
 
 
 logger = logging.getLogger(__name__)

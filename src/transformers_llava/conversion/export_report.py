@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from transformers_llava.conversion.conversion_report import ConfigReport, KeyAccount
 from transformers_llava.conversion.export import KEPT_FIELDS, builtin_config
-from transformers_llava.conversion.report import ConfigReport, KeyAccount
 from transformers_llava.conversion.weights.key_names import CLASSIC
 from transformers_llava.conversion.weights.lazy_tensors import State
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from transformers_llava.conversion.source import Source, open_source
+from transformers_llava.conversion.opened_checkpoint import Source, open_source
 from transformers_llava.conversion.weights.lora import write_peft_adapter
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor

@@ -10,8 +10,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from transformers_llava.conversion.configs.builtin import padded_rows
 from transformers_llava.conversion.configs.layouts import layout_of, read_config
+from transformers_llava.conversion.conversion_report import ParityCase, ParityReport
 from transformers_llava.conversion.load import load_checkpoint
-from transformers_llava.conversion.report import ParityCase, ParityReport
 
 
 PROMPTS = ("What is shown in this picture?", "Describe the picture in detail.")

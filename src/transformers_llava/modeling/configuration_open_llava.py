@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
-from .tiling import TilingRule
+from .images.tiling import TilingRule
 
 
 PROJECTOR_PATTERN = re.compile(r"linear|identity|pooler|mlp([1-9]\d*)x_gelu|mlp([1-9]\d*)x_res([1-9]\d*)x_gelu")

@@ -15,7 +15,6 @@ from transformers.image_utils import SizeDict
 from transformers.processing_utils import Unpack
 from transformers.utils import TensorType
 
-from .image_opening import load_image, to_8_bit
 from .image_processing_pil_open_llava import (
     OpenLlavaImageProcessorKwargs,
     OpenLlavaImageProcessorPil,
@@ -24,8 +23,9 @@ from .image_processing_pil_open_llava import (
     padding_color,
     tile_size_of,
 )
-from .tile_counts import TileCountsMixin
-from .tiling import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
+from .images.image_opening import load_image, to_8_bit
+from .images.tile_counts import TileCountsMixin
+from .images.tiling import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
 
 
 class OpenLlavaImageProcessor(TileCountsMixin, TorchvisionBackend):

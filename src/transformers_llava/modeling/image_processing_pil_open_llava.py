@@ -12,9 +12,9 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImage
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType
 
-from .image_opening import load_image, to_8_bit
-from .tile_counts import TileCountsMixin
-from .tiling import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
+from .images.image_opening import load_image, to_8_bit
+from .images.tile_counts import TileCountsMixin
+from .images.tiling import check_aspect_ratio, check_grid_pinpoints, resized_size, select_best_resolution
 
 
 _THIN = 32  # times as long as wide: no photograph, and no panorama

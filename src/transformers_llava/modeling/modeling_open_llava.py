@@ -16,7 +16,14 @@ from transformers.utils import can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 
 from .configuration_open_llava import OpenLlavaConfig
-from .image_features import (
+from .image_id_logits import OpenLlavaGenerationMixin
+from .labels import mask_image_positions, masking_forward
+from .language_head import balance_experts, project_hidden_states, read_setting, supervised_loss
+from .loading.offloading import keep_newline_in_memory, loaded_newline
+from .loading.weight_files import complete_state_dict, refused_pickle
+from .packs.pack_mask import mask_of_pack
+from .remote_code import add_remote_code
+from .vision.image_features import (
     ImageSizes,
     batch_layouts,
     check_counts,
@@ -26,15 +33,8 @@ from .image_features import (
     merge_tiles,
     scatter_features,
 )
-from .image_id_logits import OpenLlavaGenerationMixin
-from .labels import mask_image_positions, masking_forward
-from .language_head import balance_experts, project_hidden_states, read_setting, supervised_loss
-from .offloading import keep_newline_in_memory, loaded_newline
-from .packs import mask_of_pack
-from .projector import OpenLlavaMultiModalProjector
-from .remote_code import add_remote_code
-from .vision_tower import build_vision_tower, encode_tiles, refuse_other_features
-from .weight_files import complete_state_dict, refused_pickle
+from .vision.projector import OpenLlavaMultiModalProjector
+from .vision.vision_tower import build_vision_tower, encode_tiles, refuse_other_features
 
 
 logger = logging.get_logger(__name__)

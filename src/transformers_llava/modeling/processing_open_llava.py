@@ -10,9 +10,9 @@ from transformers.processing_utils import MultiModalData, ProcessingKwargs, Proc
 
 from .configuration_open_llava import OpenLlavaConfig
 from .image_processing_pil_open_llava import OpenLlavaImageProcessorKwargs, OpenLlavaImageProcessorPil, tile_size_of
+from .images.tiling import TilingRule, image_layout
 from .labels import OpenLlavaBatchFeature
 from .remote_code import add_remote_code
-from .tiling import TilingRule, image_layout
 
 
 class OpenLlavaProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from transformers_llava.modeling.pack_probe import check_documents_apart
+from transformers_llava.modeling.packs.document_probe import check_documents_apart
 from transformers_llava.training.errors import RecipeError
 
 

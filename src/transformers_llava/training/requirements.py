@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from transformers_llava.modeling.varlen_attention import VARLEN
+from transformers_llava.modeling.packs.varlen_attention import VARLEN
 from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.recipe import Recipe
 

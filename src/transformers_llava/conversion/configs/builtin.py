@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.configs.pinpoints import hf_pinpoints_to_ours, our_pinpoints_to_hf
-from transformers_llava.conversion.report import ConfigReport
+from transformers_llava.conversion.conversion_report import ConfigReport
 
 
 def convert_builtin(source: dict[str, Any], folder: str | Path | None) -> tuple[dict[str, Any], ConfigReport]:

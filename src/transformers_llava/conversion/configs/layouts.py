@@ -11,7 +11,7 @@ from typing import Any
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.configs.builtin import convert_builtin
 from transformers_llava.conversion.configs.original import convert_original
-from transformers_llava.conversion.report import ConfigField, ConfigReport
+from transformers_llava.conversion.conversion_report import ConfigField, ConfigReport
 
 
 ORIGINAL_TYPES = (

@@ -5,8 +5,8 @@ from typing import Any
 
 from transformers_llava.conversion.configs.pinpoints import parse_pinpoints
 from transformers_llava.conversion.configs.text import split_text_config, text_model_type
-from transformers_llava.conversion.configs.vision_tower import TowerNotFoundError, resolve_tower
-from transformers_llava.conversion.report import ConfigReport
+from transformers_llava.conversion.configs.tower_lookup import TowerNotFoundError, resolve_tower
+from transformers_llava.conversion.conversion_report import ConfigReport
 
 
 # Fields of flat configurations that no reader needs. Prefixes end with `*`.

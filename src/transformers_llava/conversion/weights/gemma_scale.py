@@ -9,7 +9,7 @@ are read.
 import math
 
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
-from transformers_llava.modeling.projector import projector_depth
+from transformers_llava.modeling.vision.projector import projector_depth
 
 
 def scaled_weights(config: OpenLlavaConfig) -> tuple[frozenset[str], float]:

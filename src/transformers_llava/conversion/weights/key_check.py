@@ -7,7 +7,7 @@ import torch
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-from transformers_llava.conversion.report import KeyAccount
+from transformers_llava.conversion.conversion_report import KeyAccount
 from transformers_llava.conversion.weights.key_names import WeightMapping, drop_reason
 from transformers_llava.conversion.weights.lazy_tensors import State
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig

@@ -12,7 +12,7 @@ from functools import cache
 
 from transformers.core_model_loading import WeightRenaming
 
-from transformers_llava.modeling.projector import projector_depth
+from transformers_llava.modeling.vision.projector import projector_depth
 
 
 Rows = tuple[tuple[str, str], ...]

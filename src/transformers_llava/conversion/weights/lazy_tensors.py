@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from transformers_llava.artifacts.untrusted import checked_name, read_json
-from transformers_llava.modeling.weight_files import refused_pickle
+from transformers_llava.modeling.loading.weight_files import refused_pickle
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from transformers_llava.artifacts.limits import MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE, MAX_PNG_CHUNKS
 from transformers_llava.data.schema import RecordError
-from transformers_llava.modeling.image_opening import available_formats, check_range, to_8_bit
+from transformers_llava.modeling.images.image_opening import available_formats, check_range, to_8_bit
 
 
 _EXIF_ORIENTATION = 0x0112

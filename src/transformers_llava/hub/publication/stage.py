@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from transformers_llava.artifacts.run_record import read_run
+from transformers_llava.conversion.conversion_report import REPORT_FILE
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.export import builtin_type
-from transformers_llava.conversion.report import REPORT_FILE
 from transformers_llava.hub.licenses.texts import LICENSE_FOLDER, copy_license_texts
 from transformers_llava.hub.publication.bundle import copy_own_parts
 from transformers_llava.hub.publication.documents import statement_of, write_documents

@@ -12,8 +12,8 @@ import yaml
 from transformers import AutoConfig
 
 from transformers_llava.modeling.configuration_open_llava import NUM_PREFIX_TOKENS, OpenLlavaConfig
+from transformers_llava.modeling.images.tiling import image_layout
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
-from transformers_llava.modeling.tiling import image_layout
 from transformers_llava.training.configs import ModelConfig
 from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.recipe import Recipe

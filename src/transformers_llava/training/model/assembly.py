@@ -9,13 +9,13 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from transformers_llava.artifacts.snapshots import local_folder
-from transformers_llava.conversion.source import open_source
+from transformers_llava.conversion.opened_checkpoint import open_source
 from transformers_llava.conversion.weights.lazy_tensors import open_state
 from transformers_llava.modeling.configuration_open_llava import NUM_PREFIX_TOKENS, OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
-from transformers_llava.modeling.projector import OpenLlavaMultiModalProjector
+from transformers_llava.modeling.vision.projector import OpenLlavaMultiModalProjector
 from transformers_llava.training.configs import ModelConfig
 from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.model.stored_dtypes import dtype_to_load

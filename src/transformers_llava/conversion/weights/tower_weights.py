@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transformers_llava.artifacts.snapshots import local_folder
-from transformers_llava.conversion.configs.vision_tower import TowerNotFoundError
+from transformers_llava.conversion.configs.tower_lookup import TowerNotFoundError
 from transformers_llava.conversion.weights.lazy_tensors import weight_files
 
 

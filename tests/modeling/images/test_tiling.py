@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tiny import make_config
-from transformers_llava.modeling.image_features import merge_tiles
-from transformers_llava.modeling.tiling import TilingRule, image_layout, resized_size
+from transformers_llava.modeling.images.tiling import TilingRule, image_layout, resized_size
+from transformers_llava.modeling.vision.image_features import merge_tiles
 
 
 V16 = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from .configuration_open_llava import PROJECTOR_PATTERN, OpenLlavaConfig
+from ..configuration_open_llava import PROJECTOR_PATTERN, OpenLlavaConfig
 
 
 class OpenLlavaMultiModalProjector(nn.Module):

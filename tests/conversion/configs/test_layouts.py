@@ -8,7 +8,7 @@ from original_folders import write_original
 from transformers_llava import OpenLlavaConfig
 from transformers_llava.conversion.configs.layouts import convert_config, layout_of, normalize_config_dict
 from transformers_llava.conversion.configs.text import text_model_type
-from transformers_llava.conversion.configs.vision_tower import counts_tower_of_checkpoint, resolve_tower
+from transformers_llava.conversion.configs.tower_lookup import counts_tower_of_checkpoint, resolve_tower
 
 
 # The published llava-v1.5-7b configuration, as far as it matters.

@@ -13,8 +13,8 @@ from PIL import Image
 from transformers.image_utils import load_image as load_image_of_transformers
 
 import tiny
-from transformers_llava.modeling.image_opening import load_image
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
+from transformers_llava.modeling.images.image_opening import load_image
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from transformers_llava.conversion.configs.pinpoints import hf_pinpoints_to_ours, our_pinpoints_to_hf, parse_pinpoints
-from transformers_llava.modeling.tiling import select_best_resolution
+from transformers_llava.modeling.images.tiling import select_best_resolution
 
 
 V1_6 = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel, LlamaConfig, PreTrainedModel
 from transformers.models.llama import modeling_llama
 
-from transformers_llava.modeling.pack_probe import PackProbe, check_documents_apart, probe_pack
+from transformers_llava.modeling.packs.document_probe import PackProbe, check_documents_apart, probe_pack
 
 
 SIZES = {

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .configuration_open_llava import OpenLlavaConfig
+from ..configuration_open_llava import OpenLlavaConfig
 
 
 def build_vision_tower(config: OpenLlavaConfig) -> tuple[PreTrainedModel, list[str]]:

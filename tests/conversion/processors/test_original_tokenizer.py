@@ -21,7 +21,7 @@ from transformers_llava.conversion.processors.original_tokenizer import load_ori
 from transformers_llava.conversion.processors.sentencepiece_model import read_sentencepiece_model
 
 
-FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "text"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "text"
 RECORDED = json.loads((FIXTURES / "tokenization.json").read_text())
 LABELS = json.loads((FIXTURES / "labels.json").read_text())
 LEGACY: dict[str, dict[str, Any]] = {

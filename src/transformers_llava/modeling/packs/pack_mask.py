@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.utils import logging
 
-from .pack_probe import check_documents_apart
+from .document_probe import check_documents_apart
 from .varlen_attention import VARLEN, no_mask
 
 

@@ -12,7 +12,7 @@ from tiny import make_image
 from transformers_llava.conversion.convert import convert_checkpoint
 
 
-FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "text"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "text"
 CONTENT = [{"type": "image"}, {"type": "text", "text": "What is this?"}]
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from .configuration_open_llava import OpenLlavaConfig
-from .tiling import ImageLayout, TilingRule, image_layout
+from ..configuration_open_llava import OpenLlavaConfig
+from ..images.tiling import ImageLayout, TilingRule, image_layout
 
 
 logger = logging.get_logger(__name__)

@@ -14,13 +14,13 @@ from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_fol
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.configs.layouts import check_kinds, convert_config, layout_of, read_config
 from transformers_llava.conversion.configs.pinpoints import parse_pinpoints
-from transformers_llava.conversion.configs.vision_tower import TowerNotFoundError, counts_tower_of_checkpoint
-from transformers_llava.conversion.processors.build import (
+from transformers_llava.conversion.configs.tower_lookup import TowerNotFoundError, counts_tower_of_checkpoint
+from transformers_llava.conversion.conversion_report import ConfigReport, KeyAccount
+from transformers_llava.conversion.processors.processor_building import (
     build_builtin_processor,
     build_original_processor,
     tokenizer_facts,
 )
-from transformers_llava.conversion.report import ConfigReport, KeyAccount
 from transformers_llava.conversion.small_files import PROCESSOR_FILES, TOKENIZER_FILES, check_documents, reading
 from transformers_llava.conversion.weights.delta import apply_delta
 from transformers_llava.conversion.weights.gemma_scale import scaled_weights
@@ -29,11 +29,11 @@ from transformers_llava.conversion.weights.key_names import detect_mapping
 from transformers_llava.conversion.weights.lazy_tensors import State, fit_rows, open_files, open_state
 from transformers_llava.conversion.weights.lora import is_lora_folder, merge_lora
 from transformers_llava.conversion.weights.lora_settings import read_lora_settings
-from transformers_llava.conversion.weights.projector import is_projector_folder, join_projector
-from transformers_llava.conversion.weights.vision_tower import tower_files, tower_keys
+from transformers_llava.conversion.weights.projector_file import is_projector_folder, join_projector
+from transformers_llava.conversion.weights.tower_weights import tower_files, tower_keys
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
-from transformers_llava.modeling.projector import projector_depth
+from transformers_llava.modeling.vision.projector import projector_depth
 
 
 @dataclass

@@ -112,7 +112,7 @@ def image_layout(size: tuple[int, int], rule: TilingRule) -> ImageLayout:
     Example:
 
     ```python
-    >>> from transformers_llava.modeling.tiling import TilingRule, image_layout
+    >>> from transformers_llava.modeling.images.tiling import TilingRule, image_layout
 
     >>> pinpoints = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
     >>> rule = TilingRule(336, 24, 0, "anyres", "spatial_unpad", pinpoints)

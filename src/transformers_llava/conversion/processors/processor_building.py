@@ -11,7 +11,7 @@ from transformers_llava.artifacts.snapshots import local_folder
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.conversion.configs.layouts import convert_config, layout_of, read_config
-from transformers_llava.conversion.configs.vision_tower import resolve_tower
+from transformers_llava.conversion.configs.tower_lookup import resolve_tower
 from transformers_llava.conversion.processors.original_tokenizer import load_original_tokenizer
 from transformers_llava.conversion.processors.template_choice import select_chat_template
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig

@@ -1,0 +1,1 @@
+"""Complete what `from_pretrained` is about to load."""

@@ -1,0 +1,1 @@
+"""Keep the documents of a packed row apart."""

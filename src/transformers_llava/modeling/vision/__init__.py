@@ -1,0 +1,1 @@
+"""Turn tiles of pixels into embeddings of the language model."""
