@@ -67,7 +67,7 @@ def write_checkpoint(folder: Path, size: str, shard_size: str, files: str, dtype
     from safetensors.torch import save_file
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    from transformers_llava.conversion.weights.lazy_tensors import parse_size
+    from transformers_llava.conversion.weights.shards import parse_size
 
     wanted, limit, dtype = parse_size(size), parse_size(shard_size), getattr(torch, dtype_name)
     hidden, inner, vocab = 1024, 4096, 32000

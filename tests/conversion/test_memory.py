@@ -13,7 +13,7 @@ from original_folders import write_original
 CONTROL = """
 import sys
 from pathlib import Path
-from transformers_llava.conversion.weights.lazy_tensors import open_state
+from transformers_llava.conversion.weights.tensor_files import open_state
 from transformers_llava.conversion.convert import convert_checkpoint
 
 def peak():

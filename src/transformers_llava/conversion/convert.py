@@ -27,8 +27,9 @@ from transformers_llava.conversion.export_report import export_fields, export_we
 from transformers_llava.conversion.opened_checkpoint import Source, open_source
 from transformers_llava.conversion.processors.tokenizer_backends import SENTENCEPIECE_FILE
 from transformers_llava.conversion.small_files import reading
-from transformers_llava.conversion.weights.lazy_tensors import State, as_dtype, cast_state, parse_size, write_state
+from transformers_llava.conversion.weights.lazy_tensors import State, as_dtype, cast_state
 from transformers_llava.conversion.weights.projector_file import projector_tensors
+from transformers_llava.conversion.weights.shards import parse_size, write_state
 
 
 logger = logging.getLogger(__name__)

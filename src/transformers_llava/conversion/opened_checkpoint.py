@@ -26,10 +26,11 @@ from transformers_llava.conversion.weights.delta import apply_delta
 from transformers_llava.conversion.weights.gemma_scale import scaled_weights
 from transformers_llava.conversion.weights.key_check import empty_model, rename_and_check
 from transformers_llava.conversion.weights.key_names import detect_mapping
-from transformers_llava.conversion.weights.lazy_tensors import State, fit_rows, open_files, open_state
+from transformers_llava.conversion.weights.lazy_tensors import State, fit_rows
 from transformers_llava.conversion.weights.lora import is_lora_folder, merge_lora
 from transformers_llava.conversion.weights.lora_settings import read_lora_settings
 from transformers_llava.conversion.weights.projector_file import is_projector_folder, join_projector
+from transformers_llava.conversion.weights.tensor_files import open_files, open_state
 from transformers_llava.conversion.weights.tower_weights import tower_files, tower_keys
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor

@@ -7,15 +7,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from transformers_llava.conversion.weights.lazy_tensors import (
-    LazyTensor,
-    fit_rows,
-    open_file,
-    open_state,
-    parse_size,
-    weight_files,
-    write_state,
-)
+from transformers_llava.conversion.weights.lazy_tensors import LazyTensor, fit_rows
+from transformers_llava.conversion.weights.shards import parse_size, write_state
+from transformers_llava.conversion.weights.tensor_files import open_file, open_state, weight_files
 
 
 def lazy(state: dict[str, torch.Tensor]) -> dict[str, LazyTensor]:

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from transformers_llava.conversion.weights.key_names import original_mapping
-from transformers_llava.conversion.weights.lazy_tensors import LazyTensor, State, open_file
+from transformers_llava.conversion.weights.lazy_tensors import LazyTensor, State
 from transformers_llava.conversion.weights.lora_settings import CONFIG_FILE, read_lora_settings
+from transformers_llava.conversion.weights.tensor_files import open_file
 
 
 def is_lora_folder(folder: str | Path) -> bool:

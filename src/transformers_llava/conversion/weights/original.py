@@ -15,7 +15,8 @@ from transformers_llava.conversion.configs.layouts import layout_of, read_config
 from transformers_llava.conversion.configs.tower_lookup import TowerNotFoundError, counts_tower_of_checkpoint
 from transformers_llava.conversion.weights.gemma_scale import scaled_weights
 from transformers_llava.conversion.weights.key_names import WeightMapping, detect_mapping, drop_reason
-from transformers_llava.conversion.weights.lazy_tensors import mean_row, open_files
+from transformers_llava.conversion.weights.lazy_tensors import mean_row
+from transformers_llava.conversion.weights.tensor_files import open_files
 from transformers_llava.conversion.weights.tower_weights import tower_files, tower_keys
 from transformers_llava.modeling.loading.weight_files import lazy_state_dict
 

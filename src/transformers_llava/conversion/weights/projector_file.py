@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from transformers_llava.conversion.weights.key_names import WeightMapping, projector_rows
-from transformers_llava.conversion.weights.lazy_tensors import LazyTensor, State, fit_rows, open_file
+from transformers_llava.conversion.weights.lazy_tensors import LazyTensor, State, fit_rows
+from transformers_llava.conversion.weights.tensor_files import open_file
 
 
 PROJECTOR_FILE = "mm_projector.bin"

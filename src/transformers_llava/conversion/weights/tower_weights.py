@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers_llava.artifacts.snapshots import local_folder
 from transformers_llava.conversion.configs.tower_lookup import TowerNotFoundError
-from transformers_llava.conversion.weights.lazy_tensors import weight_files
+from transformers_llava.conversion.weights.tensor_files import weight_files
 
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from transformers_llava.artifacts.snapshots import local_folder
 from transformers_llava.conversion.opened_checkpoint import open_source
-from transformers_llava.conversion.weights.lazy_tensors import open_state
+from transformers_llava.conversion.weights.tensor_files import open_state
 from transformers_llava.modeling.configuration_open_llava import NUM_PREFIX_TOKENS, OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from transformers_llava.artifacts.snapshots import local_folder
-from transformers_llava.conversion.weights.lazy_tensors import open_state
+from transformers_llava.conversion.weights.tensor_files import open_state
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 
 
