@@ -11,6 +11,7 @@ from original_folders import write_original
 from tiny import make_image
 from transformers_llava import OpenLlavaConfig, OpenLlavaForConditionalGeneration
 from transformers_llava.conversion.auto_classes import install, use_for_builtin
+from transformers_llava.conversion.load import load_checkpoint
 
 
 PROMPT = "USER: <image>\nWhat is this? ASSISTANT:"
@@ -60,6 +61,17 @@ def test_all_file_kinds_load_with_and_without_the_tower(tmp_path, files, tower_i
 def test_each_projector_loads(tmp_path, projector):
     original = write_original(tmp_path / "checkpoint", projector=projector)
     assert difference_to_reference(original, load(original.folder)) < 1e-5
+
+
+@pytest.mark.parametrize("text_type", ["llama", "mixtral", "gemma", "mpt"])
+def test_both_ways_in_read_the_same_bits(tmp_path, text_type):
+    """`from_pretrained` and `convert` share one reader: tower, rows of the embeddings, scale of a Gemma's features."""
+    original = write_original(tmp_path / "checkpoint", text_type, mm_use_im_patch_token=True)
+    loaded = load(original.folder).state_dict()
+    read, _ = load_checkpoint(original.folder, dtype=torch.float32)
+    assert loaded["lm_head.weight"].shape[0] == 261  # one row more than the file has
+    for key, tensor in read.state_dict().items():
+        assert torch.equal(tensor, loaded[key]), key
 
 
 def test_a_missing_projector_type_means_linear(tmp_path):

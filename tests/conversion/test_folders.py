@@ -12,7 +12,7 @@ from original_folders import write_original
 from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_folder, local_folder
 from transformers_llava.cli.main import main
 from transformers_llava.conversion.configs.tower_lookup import resolve_tower
-from transformers_llava.conversion.opened_checkpoint import open_source
+from transformers_llava.conversion.opened_checkpoint import open_checkpoint
 
 
 ANSWERS = {"gated": (403, "GatedRepo"), "absent": (401, "RepoNotFound"), "revision": (404, "RevisionNotFound")}
@@ -122,5 +122,5 @@ def test_a_download_names_no_folder_of_this_machine(tmp_path):
         settings = {"peft_type": "LORA", "r": 4, "base_model_name_or_path": named}
         (snapshot / "adapter_config.json").write_text(json.dumps(settings))
         with pytest.raises(ValueError, match="a folder of this machine"):
-            open_source(snapshot)
+            open_checkpoint(snapshot)
     assert resolve_tower(str(tmp_path / "private" / "tower"), private).is_local

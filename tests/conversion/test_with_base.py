@@ -8,13 +8,8 @@ from safetensors.torch import load_file
 
 from original_folders import original_text_state, write_files, write_original
 from transformers_llava.conversion.convert import extract_projector
-from transformers_llava.conversion.load import (
-    load_checkpoint,
-    load_delta_checkpoint,
-    load_lora_checkpoint,
-    load_projector_checkpoint,
-)
-from transformers_llava.conversion.opened_checkpoint import open_source
+from transformers_llava.conversion.load import load_checkpoint, load_lora_checkpoint
+from transformers_llava.conversion.opened_checkpoint import open_checkpoint
 from transformers_llava.conversion.weights.lora_settings import check_lora_settings
 
 
@@ -71,16 +66,16 @@ def test_lora_adds_its_scaled_product_and_brings_the_projector(tmp_path, base):
 
 def test_a_folder_named_lora_without_an_adapter_is_an_ordinary_checkpoint(tmp_path):
     original = write_original(tmp_path / "llava-lora-mpt-v1.6")
-    assert open_source(original.folder).kind == "original"
+    assert open_checkpoint(original.folder).kind == "original"
 
 
 def test_the_adapter_s_configuration_names_the_base(tmp_path, base):
     original, _ = base
     write_lora(tmp_path / "adapter", original, base_model_name_or_path="base")
-    assert open_source(tmp_path / "adapter").kind == "lora"
+    assert open_checkpoint(tmp_path / "adapter").kind == "lora"
     write_lora(tmp_path / "lost", original, base_model_name_or_path="nobody/has-this")
     with pytest.raises(ValueError, match=r"nobody/has-this.*--base"):
-        open_source(tmp_path / "lost")
+        open_checkpoint(tmp_path / "lost")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +99,7 @@ def test_what_is_no_plain_lora_is_refused(tmp_path, base, config, reason):
     original, base_folder = base
     write_lora(tmp_path / "adapter", original, **config)
     with pytest.raises(ValueError, match=reason):
-        open_source(tmp_path / "adapter", base=base_folder)
+        open_checkpoint(tmp_path / "adapter", base=base_folder)
 
 
 def test_an_intermediate_lora_checkpoint_lacks_its_projector_and_says_so(tmp_path, base):
@@ -112,19 +107,19 @@ def test_an_intermediate_lora_checkpoint_lacks_its_projector_and_says_so(tmp_pat
     write_lora(tmp_path / "adapter", original)
     (tmp_path / "adapter" / "non_lora_trainables.bin").unlink()
     with pytest.raises(ValueError, match="non_lora_trainables"):
-        open_source(tmp_path / "adapter", base=base_folder)
+        open_checkpoint(tmp_path / "adapter", base=base_folder)
 
 
 def test_a_projector_joins_its_language_model_and_tower(tmp_path, base):
     original, base_folder = base
     extract_projector(original.folder, tmp_path / "stage1" / "mm_projector.bin")
     (tmp_path / "stage1" / "config.json").write_bytes((original.folder / "config.json").read_bytes())
-    model, _ = load_projector_checkpoint(tmp_path / "stage1", base_folder, dtype=torch.float32)
+    model, _ = load_checkpoint(tmp_path / "stage1", base=base_folder, dtype=torch.float32)
     whole, _ = load_checkpoint(original.folder, dtype=torch.float32)
     wanted = whole.state_dict()
     assert all(torch.equal(tensor, wanted[key]) for key, tensor in model.state_dict().items())
     with pytest.raises(ValueError, match="only a projector"):
-        open_source(tmp_path / "stage1")
+        open_checkpoint(tmp_path / "stage1")
 
 
 def test_a_projector_may_bring_the_rows_of_its_added_tokens(tmp_path, base):
@@ -137,7 +132,7 @@ def test_a_projector_may_bring_the_rows_of_its_added_tokens(tmp_path, base):
     torch.save({**projector, "model.embed_tokens.weight": rows}, file)
     config = json.loads((original.folder / "config.json").read_text())
     (tmp_path / "stage1" / "config.json").write_text(json.dumps({**config, "mm_use_im_start_end": True}))
-    model, processor = load_projector_checkpoint(tmp_path / "stage1", base_folder, dtype=torch.float32)
+    model, processor = load_checkpoint(tmp_path / "stage1", base=base_folder, dtype=torch.float32)
     start = processor.tokenizer.convert_tokens_to_ids("<im_start>")
     assert start == 260
     assert torch.equal(model.get_input_embeddings().weight[start : start + 2], rows)
@@ -154,7 +149,7 @@ def test_delta_weights_are_added_and_larger_tables_grow_at_the_end(tmp_path, bas
     config = json.loads((original.folder / "config.json").read_text())
     config |= {"vocab_size": 261, "mm_use_im_patch_token": True}
     (original.folder / "config.json").write_text(json.dumps(config))
-    model, _ = load_delta_checkpoint(original.folder, base_folder, dtype=torch.float32)
+    model, _ = load_checkpoint(original.folder, base=base_folder, dtype=torch.float32)
     assert torch.allclose(model.lm_head.weight[:260], whole["lm_head.weight"], atol=1e-6)
     assert torch.equal(model.lm_head.weight[260], torch.ones(32))
     assert torch.allclose(query(model), whole[f"{QUERY}.weight"], atol=1e-6)
@@ -166,7 +161,7 @@ def test_a_delta_of_another_model_is_refused(tmp_path, base):
     del state["model.layers.1.mlp.up_proj.weight"]
     write_files(state, original.folder)
     with pytest.raises(ValueError, match="up_proj"):
-        open_source(original.folder, base=base_folder)
+        open_checkpoint(original.folder, base=base_folder)
 
 
 def test_the_projector_leaves_under_either_name(tmp_path):

@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from recorded_checkpoints import RecordedCase, check_answers, check_logits, check_pictures, relative_difference
 from transformers_llava.conversion.convert import convert_checkpoint
-from transformers_llava.conversion.load import load_lora_checkpoint, load_projector_checkpoint
+from transformers_llava.conversion.load import load_checkpoint, load_lora_checkpoint
 
 
 FULL = (
@@ -41,9 +41,8 @@ def loaded(golden):
                 assert not any(info.values()), {kind: keys for kind, keys in info.items() if keys}
                 processor = AutoProcessor.from_pretrained(case.checkpoint)
             else:
-                load_it = load_lora_checkpoint if name == "v1_5_lora" else load_projector_checkpoint
                 base = golden / "checkpoints" / case.data["loaded_with"]["model_base"]
-                model, processor = load_it(case.checkpoint, base, dtype=torch.float32)
+                model, processor = load_checkpoint(case.checkpoint, base=base, dtype=torch.float32)
             cache[name] = (case, model.eval(), processor)
         return cache[name]
 

@@ -7,22 +7,28 @@ configurations, which the built-in class cannot read (it would build a random 7B
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, LlavaConfig
+from transformers import AutoConfig, LlavaConfig, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, PROCESSOR_MAPPING_NAMES
 
+from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.configs.layouts import (
     BUILTIN_TYPES,
     ORIGINAL_TYPES,
+    convert_config,
     layout_of,
     normalize_config_dict,
+    read_config,
 )
-from transformers_llava.conversion.weights.key_names import loading_rules
-from transformers_llava.conversion.weights.original import adapt_original_state_dict
+from transformers_llava.conversion.weights.key_check import rename_unchecked
+from transformers_llava.conversion.weights.key_names import detect_mapping, loading_rules
+from transformers_llava.conversion.weights.original import fit_embeddings, read_original_weights, scale_as_original
+from transformers_llava.conversion.weights.tensor_files import map_files, open_files
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaPreTrainedModel
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
@@ -34,8 +40,8 @@ logger = logging.getLogger(__name__)
 def install() -> None:
     """Adds reading of other layouts; doing it twice changes nothing."""
     _append(OpenLlavaConfig.dict_normalizers, normalize_config)
-    _append(OpenLlavaProcessor.fallback_builders, _build_processor)
-    _append(OpenLlavaPreTrainedModel.state_dict_adapters, adapt_original_state_dict)
+    _append(OpenLlavaProcessor.fallback_builders, build_processor)
+    _append(OpenLlavaPreTrainedModel.state_dict_adapters, adapt_state_dict)
     register_checkpoint_conversion_mapping(OpenLlavaConfig.model_type, list(loading_rules()), overwrite=True)
     for model_type in ORIGINAL_TYPES:
         AutoConfig.register(model_type, _alias(model_type), exist_ok=True)
@@ -47,11 +53,74 @@ def normalize_config(config_dict: dict[str, Any], source: str | None) -> dict[st
     if layout_of(config_dict) != "original":
         return normalize_config_dict(config_dict, source)
     from transformers_llava.artifacts.snapshots import local_folder
-    from transformers_llava.conversion.configs.layouts import convert_config
-    from transformers_llava.conversion.processors.processor_building import tokenizer_facts
+    from transformers_llava.conversion.original_checkpoint import open_original
 
-    folder = local_folder(source)
-    return convert_config(config_dict, folder, **tokenizer_facts(folder, config_dict))[0]
+    return open_original(config_dict, local_folder(source)).config_fields
+
+
+def build_processor(pretrained_model_name_or_path: Any, **kwargs: Any) -> OpenLlavaProcessor | None:
+    """
+    The processor of a checkpoint that has no processor files of ours; `None` for one that has, or that is no LLaVA.
+
+    Contract: one of `OpenLlavaProcessor.fallback_builders`.
+
+    Args:
+        pretrained_model_name_or_path (`str`): Folder or Hub id of an original or a llava-hf checkpoint.
+        chat_template (`str`, *optional*): Jinja source in place of the one that its architecture names.
+    """
+    from transformers_llava.artifacts.snapshots import local_folder
+    from transformers_llava.conversion.original_checkpoint import open_original
+    from transformers_llava.conversion.processors.processor_building import build_builtin_processor
+
+    folder = local_folder(pretrained_model_name_or_path, kwargs.get("revision"), kwargs.get("token"))
+    if folder is None or not (folder / "config.json").is_file() or _has_own_processor(folder):
+        return None
+    raw = read_config(folder)
+    layout = layout_of(raw)
+    chat_template = kwargs.get("chat_template")
+    if layout == "original":
+        original = open_original(raw, folder)
+        config = OpenLlavaConfig.from_dict(original.config_fields)
+        return original.processor(config, chat_template=chat_template)
+    if layout == "builtin":
+        config = OpenLlavaConfig.from_dict(convert_config(raw, folder)[0])
+        return build_builtin_processor(folder, config, chat_template=chat_template)
+    return None
+
+
+def adapt_state_dict(
+    model: PreTrainedModel, state_dict: dict[str, Any] | None, checkpoint_files: list[str] | None
+) -> dict[str, Any] | None:
+    """
+    All tensors that transformers' loader shall read, lazily; or what was given, if it can read the files itself.
+
+    Contract: one of `OpenLlavaPreTrainedModel.state_dict_adapters`.
+
+    Args:
+        model (`PreTrainedModel`): The model that is being loaded.
+        state_dict (`dict`, *optional*): Tensors given by the caller; used as they are.
+        checkpoint_files (`list[str]`, *optional*): Files that the loader is about to read.
+    """
+    if state_dict is not None or not checkpoint_files:
+        return state_dict
+    open_files(checkpoint_files)  # a .bin that is more than tensors is refused here, with an explanation
+    folder = Path(checkpoint_files[0]).parent
+    if not (folder / "config.json").is_file():
+        return state_dict
+    raw, config = read_config(folder), model.config
+    layout = layout_of(raw)
+    if layout == "original":
+        weights = read_original_weights(map_files(checkpoint_files), raw, config, open_tower=map_files)
+        for note in weights.notes:
+            logger.warning("%s: %s", folder, note)
+        state, _ = scale_as_original(rename_unchecked(weights.state, weights.mapping, config), config)
+    elif layout == "builtin" and raw.get("open_llava"):  # an export of ours
+        state = map_files(checkpoint_files)
+        state = rename_unchecked(state, detect_mapping(state, config.projector_type), config)
+    else:
+        return state_dict
+    state, _ = fit_embeddings(state, config)
+    return {key: tensor.read() if tensor.mapped is None else tensor.mapped for key, tensor in state.items()}
 
 
 def use_for_builtin() -> Callable[[], None]:
@@ -104,10 +173,9 @@ def _append(hooks: list, hook: Callable) -> None:
         hooks.append(hook)
 
 
-def _build_processor(name: Any, **kwargs: Any) -> OpenLlavaProcessor | None:
-    from transformers_llava.conversion.processors.processor_building import build_processor_from_config
-
-    return build_processor_from_config(name, **kwargs)
+def _has_own_processor(folder: Path) -> bool:
+    file = folder / "processor_config.json"
+    return file.is_file() and read_json(file).get("processor_class") == OpenLlavaProcessor.__name__
 
 
 def _alias(model_type: str) -> type[PreTrainedConfig]:

@@ -24,7 +24,7 @@ from transformers_llava.conversion.export import (
 )
 from transformers_llava.conversion.export_files import rewrite_for_older_readers
 from transformers_llava.conversion.export_report import export_fields, export_weights
-from transformers_llava.conversion.opened_checkpoint import Source, open_source
+from transformers_llava.conversion.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from transformers_llava.conversion.processors.tokenizer_backends import SENTENCEPIECE_FILE
 from transformers_llava.conversion.small_files import reading
 from transformers_llava.conversion.weights.lazy_tensors import State, as_dtype, cast_state
@@ -91,7 +91,7 @@ def convert_checkpoint(
         )
     parse_size("5GB" if max_shard_size is None else max_shard_size)  # refuses before anything is read
     target = _checked_target(target)
-    opened = open_source(source, base=base, vision_tower=vision_tower, template=template)
+    opened = open_checkpoint(source, base=base, vision_tower=vision_tower, template=template)
     logger.info("%s is a checkpoint of kind %r with %d tensors", source, opened.kind, len(opened.state))
     if to == "builtin":
         builtin_type(opened.config)  # refuses before anything is written
@@ -102,7 +102,7 @@ def convert_checkpoint(
         kind=opened.kind,
         to=to,
         config=opened.config_report,
-        weights=opened.weights,
+        weights=list(opened.weights),
         notes=[*opened.notes, *(builtin_differences(opened.config) if to == "builtin" else [])],
     )
     with _all_or_nothing(target) as folder:
@@ -127,7 +127,7 @@ def convert_checkpoint(
 
 
 def _write_open_llava(
-    source: Source, state: State, folder: Path, max_shard_size: int | str | None, with_code: bool
+    source: OpenedCheckpoint, state: State, folder: Path, max_shard_size: int | str | None, with_code: bool
 ) -> None:
     config = source.config
     config.architectures = ["OpenLlavaForConditionalGeneration"]
@@ -147,7 +147,7 @@ def _write_open_llava(
         add_remote_code(folder)
 
 
-def _write_builtin(source: Source, state: State, folder: Path, max_shard_size: int | str | None) -> None:
+def _write_builtin(source: OpenedCheckpoint, state: State, folder: Path, max_shard_size: int | str | None) -> None:
     write_state(state, folder, max_shard_size=max_shard_size)
     builtin_config(source.config, _main_dtype(state)).save_pretrained(folder)
     save_builtin_processor(source.processor, source.config, folder)
@@ -156,7 +156,7 @@ def _write_builtin(source: Source, state: State, folder: Path, max_shard_size: i
     _copy_sentencepiece(source, folder)
 
 
-def _copy_sentencepiece(source: Source, folder: Path) -> None:
+def _copy_sentencepiece(source: OpenedCheckpoint, folder: Path) -> None:
     """`tokenizer.model` goes along: llama.cpp reads it, and without it takes a table with spare rows for a fault."""
     file = source.tokenizer_folder / SENTENCEPIECE_FILE
     if file.is_file():
@@ -171,7 +171,7 @@ def _main_dtype(state: State) -> torch.dtype:
     return sizes.most_common(1)[0][0]
 
 
-def _generation_config(source: Source) -> GenerationConfig:
+def _generation_config(source: OpenedCheckpoint) -> GenerationConfig:
     """
     Token ids, and sampling settings if the source samples.
 
@@ -243,7 +243,7 @@ def extract_projector(
         target (`str`): `*.bin`: under the original's names, which its stage 2 (`--pretrain_mm_mlp_adapter`) and this
             package read with a base; `*.safetensors`: under ours.
         dtype (`str` or `torch.dtype`, *optional*): Cast, as [`convert_checkpoint`] does.
-        options: `base` and `vision_tower`, see [`open_source`].
+        options: `base` and `vision_tower`, see [`open_checkpoint`].
 
     Returns:
         `list[str]`: Names of the tensors.
@@ -256,7 +256,7 @@ def extract_projector(
         )
     if target.exists():
         raise ValueError(f"{target} exists. Nothing was written; choose another target.")
-    opened = open_source(source, **options)
+    opened = open_checkpoint(source, **options)
     state = cast_state(opened.state, as_dtype(dtype))
     tensors = projector_tensors(state, opened.config.projector_type, original_names=target.suffix == ".bin")
     target.parent.mkdir(parents=True, exist_ok=True)

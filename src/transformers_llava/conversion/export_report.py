@@ -1,5 +1,6 @@
 """Account for every field and weight of our checkpoint in an export to the built-in classes."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from transformers_llava.conversion.conversion_report import ConfigReport, KeyAccount
@@ -44,7 +45,7 @@ def export_fields(config: OpenLlavaConfig) -> ConfigReport:
     return report
 
 
-def export_weights(weights: list[KeyAccount], exported: State) -> list[KeyAccount]:
+def export_weights(weights: Iterable[KeyAccount], exported: State) -> list[KeyAccount]:
     """The accounts with the names that the export's file has, and one for each weight that only the export has."""
     named = [
         KeyAccount(one.source, None if one.target is None else CLASSIC.from_ours(one.target), one.reason)

@@ -1,4 +1,4 @@
-"""A checkpoint of any kind to a model and a processor in memory: what `from_pretrained` cannot do with one folder."""
+"""Load a checkpoint of any kind as model and processor: what `from_pretrained` cannot do with one folder."""
 
 import tempfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from transformers_llava.conversion.opened_checkpoint import Source, open_source
+from transformers_llava.conversion.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from transformers_llava.conversion.weights.lora import write_peft_adapter
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
@@ -39,33 +39,11 @@ def load_lora_checkpoint(
     from peft import PeftModel
 
     options = {name: kwargs.pop(name) for name in ("vision_tower", "template") if name in kwargs}
-    source = open_source(folder, base=base, with_adapter=False, **options)
-    model, processor = load_source(source, **kwargs)
+    opened = open_checkpoint(folder, base=base, with_adapter=False, **options)
+    model, processor = load_opened(opened, **kwargs)
     with tempfile.TemporaryDirectory() as adapter:
-        write_peft_adapter(source.folder, adapter)
+        write_peft_adapter(opened.folder, adapter)
         return PeftModel.from_pretrained(model, adapter, is_trainable=True), processor
-
-
-def load_projector_checkpoint(folder: str | Path, base: str | Path, **kwargs: Any) -> Loaded:
-    """
-    A stage-1 folder (`mm_projector.bin` and `config.json`) with its language model; the tower is the configured one.
-
-    Args:
-        folder, base (`str`): Folders or Hub ids.
-        kwargs: See [`load_checkpoint`]; `vision_tower` names another tower, `template="plain"` the one of stage 1.
-    """
-    return load_checkpoint(folder, base=base, **kwargs)
-
-
-def load_delta_checkpoint(folder: str | Path, base: str | Path, **kwargs: Any) -> Loaded:
-    """
-    Delta weights of the v0 generation with the LLaMA that they are the difference to.
-
-    Args:
-        folder, base (`str`): Folders or Hub ids.
-        kwargs: See [`load_checkpoint`].
-    """
-    return load_checkpoint(folder, base=base, **kwargs)
 
 
 def load_checkpoint(
@@ -78,30 +56,28 @@ def load_checkpoint(
     **kwargs: Any,
 ) -> Loaded:
     """
-    Model and processor of a folder of any kind; see [`open_source`] for what decides the kind.
+    Model and processor of a folder of any kind; see [`open_checkpoint`] for what decides the kind.
 
     Args:
         source (`str`): Folder or Hub id.
-        base, vision_tower, template: See [`open_source`].
+        base (`str`, *optional*): The language model of a LoRA, of a stage-1 projector (`mm_projector.bin` and
+            `config.json`) or of the delta weights of the v0 generation; see [`open_checkpoint`].
+        vision_tower, template: See [`open_checkpoint`].
         dtype (`torch.dtype`, *optional*): Of the model; the configuration's by default.
         kwargs: Passed to `from_pretrained`, such as `device_map`.
     """
-    return load_source(open_source(source, base=base, vision_tower=vision_tower, template=template), dtype, **kwargs)
-
-
-def load_source(source: Source, dtype: torch.dtype | None = None, **kwargs: Any) -> Loaded:
-    """The model and processor of an opened source."""
-    tensors = {key: tensor.read() for key, tensor in source.state.items()}
-    model = OpenLlavaForConditionalGeneration.from_pretrained(
-        None, config=source.config, state_dict=tensors, dtype=dtype or source.config.dtype or torch.float32, **kwargs
+    return load_opened(
+        open_checkpoint(source, base=base, vision_tower=vision_tower, template=template), dtype, **kwargs
     )
-    return model.eval(), source.processor
 
 
-__all__ = [
-    "load_checkpoint",
-    "load_delta_checkpoint",
-    "load_lora_checkpoint",
-    "load_projector_checkpoint",
-    "load_source",
-]
+def load_opened(opened: OpenedCheckpoint, dtype: torch.dtype | None = None, **kwargs: Any) -> Loaded:
+    """The model and processor of an opened checkpoint."""
+    tensors = {key: tensor.read() for key, tensor in opened.state.items()}
+    model = OpenLlavaForConditionalGeneration.from_pretrained(
+        None, config=opened.config, state_dict=tensors, dtype=dtype or opened.config.dtype or torch.float32, **kwargs
+    )
+    return model.eval(), opened.processor
+
+
+__all__ = ["load_checkpoint", "load_lora_checkpoint", "load_opened"]

@@ -1,12 +1,14 @@
-"""A folder of any kind to one source under our names: configuration, lazy weights, processor, and the account of both.
+"""Open a checkpoint folder of any kind under our names: configuration, lazy weights, processor, the account of both.
 
 What a folder is, its files and configuration say: `adapter_config.json` makes it a LoRA, a lone `mm_projector.bin` a
 stage-1 projector, full original weights together with a base a delta. No name of a folder is ever asked.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers_llava.artifacts.digests import commit_of_snapshot
 from transformers_llava.artifacts.limits import MAX_LAYERS, MAX_PROJECTOR_LAYERS
@@ -14,38 +16,35 @@ from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_fol
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.configs.layouts import check_kinds, convert_config, layout_of, read_config
 from transformers_llava.conversion.configs.pinpoints import parse_pinpoints
-from transformers_llava.conversion.configs.tower_lookup import TowerNotFoundError, counts_tower_of_checkpoint
 from transformers_llava.conversion.conversion_report import ConfigReport, KeyAccount
-from transformers_llava.conversion.processors.processor_building import (
-    build_builtin_processor,
-    build_original_processor,
-    tokenizer_facts,
-)
+from transformers_llava.conversion.original_checkpoint import open_original
+from transformers_llava.conversion.processors.processor_building import build_builtin_processor
 from transformers_llava.conversion.small_files import PROCESSOR_FILES, TOKENIZER_FILES, check_documents, reading
 from transformers_llava.conversion.weights.delta import apply_delta
-from transformers_llava.conversion.weights.gemma_scale import scaled_weights
 from transformers_llava.conversion.weights.key_check import empty_model, rename_and_check
 from transformers_llava.conversion.weights.key_names import detect_mapping
-from transformers_llava.conversion.weights.lazy_tensors import State, fit_rows
+from transformers_llava.conversion.weights.lazy_tensors import State
 from transformers_llava.conversion.weights.lora import is_lora_folder, merge_lora
 from transformers_llava.conversion.weights.lora_settings import read_lora_settings
+from transformers_llava.conversion.weights.original import fit_embeddings, scale_as_original
 from transformers_llava.conversion.weights.projector_file import is_projector_folder, join_projector
-from transformers_llava.conversion.weights.tensor_files import open_files, open_state
-from transformers_llava.conversion.weights.tower_weights import tower_files, tower_keys
+from transformers_llava.conversion.weights.tensor_files import open_state
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.modeling.vision.projector import projector_depth
 
 
-@dataclass
-class Source:
+Kind = Literal["original", "lora", "projector", "delta", "builtin", "open_llava"]
+
+
+@dataclass(frozen=True)
+class OpenedCheckpoint:
     """
     A checkpoint that is ready to be written or loaded.
 
     Attributes:
         folder (`Path`)
         kind (`str`): `original`, `lora`, `projector`, `delta`, `builtin` or `open_llava`.
-        raw (`dict`): Its `config.json`.
         config ([`OpenLlavaConfig`])
         state (`State`): Its weights under our names, lazy.
         processor ([`OpenLlavaProcessor`])
@@ -55,26 +54,25 @@ class Source:
     """
 
     folder: Path
-    kind: str
-    raw: dict[str, Any]
+    kind: Kind
     config: OpenLlavaConfig
     state: State
     processor: OpenLlavaProcessor
     tokenizer_folder: Path
     generation_config: dict[str, Any]
     config_report: ConfigReport
-    weights: list[KeyAccount]
-    notes: list[str] = field(default_factory=list)
+    weights: tuple[KeyAccount, ...]
+    notes: tuple[str, ...] = ()
 
 
-def open_source(
+def open_checkpoint(
     source: str | Path,
     *,
     base: str | Path | None = None,
     vision_tower: str | Path | None = None,
     template: str | None = None,
     with_adapter: bool = True,
-) -> Source:
+) -> OpenedCheckpoint:
     """
     Opens a checkpoint of any kind; nothing but small files is read.
 
@@ -88,8 +86,7 @@ def open_source(
 
     Raises:
         ValueError: If the folder is none of the kinds, if a base is missing or not wanted, or if weights are left
-        over or
-            missing.
+            over or missing.
     """
     folder = find_folder(source, "the checkpoint", with_weights=True)
     raw = read_config(folder)
@@ -112,61 +109,49 @@ def open_source(
 def _open_original(
     folder: Path,
     raw: dict[str, Any],
-    kind: str,
+    kind: Kind,
     base: Path | None,
     vision_tower: str | Path | None,
     template: str | None,
     with_adapter: bool,
-) -> Source:
+) -> OpenedCheckpoint:
     # LoRA and projector folders have no tokenizer: the original takes the base's. A delta has its own, with more
     # tokens.
     tokenizer_folder = base if kind in ("lora", "projector") else folder
     assert tokenizer_folder is not None
-    facts = tokenizer_facts(tokenizer_folder, raw)
-    tower = _absolute(vision_tower)
+    original = open_original(raw, folder, tokenizer_folder=tokenizer_folder, vision_tower=_absolute(vision_tower))
     with reading(folder, "config.json"):
-        config_dict, config_report = convert_config(raw, folder, vision_tower=tower, **facts)
-        config = _usable_config(config_dict)
+        config = _usable_config(original.config_fields)
 
-    if kind == "original":
-        state = open_state(folder)
-    elif kind == "delta":
-        assert base is not None
-        state = apply_delta(open_state(base), open_state(folder))
-    else:
-        assert base is not None
-        state = open_state(base)
-    notes: list[str] = []
-    text_prefix = "transformer" if any(key.startswith("transformer.") for key in state) else "model"
-    state, reasons = _with_tower(state, raw, config, text_prefix, explicit=tower is not None, notes=notes)
+    join: Callable[[State], State] | None = None
     if kind == "lora":
-        state = merge_lora(state, folder, with_adapter=with_adapter)
+        join = partial(merge_lora, folder=folder, with_adapter=with_adapter)
     elif kind == "projector":
-        state = join_projector(state, folder, facts.get("num_tokens"))
-
-    mapping = detect_mapping(state, config.projector_type)
-    state, weights = rename_and_check(state, mapping, config, folder)
-    weights += [KeyAccount(key, None, reason) for key, reason in reasons.items()]
-    names, factor = scaled_weights(config)
-    for key in names & state.keys():
-        state[key] = state[key].map(lambda tensor: tensor * factor)
-        notes.append(f"{key} is multiplied by {factor:.6g}, as the original's Gemma does with picture features")
-    return Source(
+        join = partial(join_projector, folder=folder, num_tokens=original.facts.num_tokens)
+    state = open_state(folder if kind == "original" else _given(base))
+    if kind == "delta":
+        state = apply_delta(state, open_state(folder))
+    found = original.weights(state, config, join)
+    state, accounts = rename_and_check(found.state, found.mapping, config, folder)
+    state, scaled = scale_as_original(state, config)
+    state, resized = fit_embeddings(state, config)
+    return OpenedCheckpoint(
         folder=folder,
         kind=kind,
-        raw=raw,
         config=config,
-        state=_fit_embeddings(state, config, notes),
-        processor=build_original_processor(tokenizer_folder, raw, config, template=template),
-        tokenizer_folder=Path(tokenizer_folder),
+        state=state,
+        processor=original.processor(config, template=template),
+        tokenizer_folder=tokenizer_folder,
         generation_config=_read_json(tokenizer_folder / "generation_config.json"),
-        config_report=config_report,
-        weights=weights,
-        notes=notes,
+        config_report=original.config_report,
+        weights=(*accounts, *(KeyAccount(key, None, reason) for key, reason in found.left_out.items())),
+        notes=(*found.notes, *scaled, *resized),
     )
 
 
-def _open_nested(folder: Path, raw: dict[str, Any], layout: str, template: str | None) -> Source:
+def _open_nested(
+    folder: Path, raw: dict[str, Any], layout: Literal["builtin", "open_llava"], template: str | None
+) -> OpenedCheckpoint:
     with reading(folder, "config.json"):
         config_dict, config_report = convert_config(raw, folder)
         config = _usable_config(config_dict)
@@ -181,20 +166,19 @@ def _open_nested(folder: Path, raw: dict[str, Any], layout: str, template: str |
         processor.chat_template = load_chat_template(template)
     processor.tokenizer.padding_side = "left"
     state = open_state(folder)
-    notes: list[str] = []
-    state, weights = rename_and_check(state, detect_mapping(state, config.projector_type), config, folder)
-    return Source(
+    state, accounts = rename_and_check(state, detect_mapping(state, config.projector_type), config, folder)
+    state, resized = fit_embeddings(state, config)
+    return OpenedCheckpoint(
         folder=folder,
         kind=layout,
-        raw=raw,
         config=config,
-        state=_fit_embeddings(state, config, notes),
+        state=state,
         processor=processor,
         tokenizer_folder=folder,
         generation_config=_read_json(folder / "generation_config.json"),
         config_report=config_report,
-        weights=weights,
-        notes=notes,
+        weights=tuple(accounts),
+        notes=tuple(resized),
     )
 
 
@@ -213,43 +197,7 @@ def _usable_config(config_dict: dict[str, Any]) -> OpenLlavaConfig:
     return config
 
 
-def _with_tower(
-    state: State, raw: dict[str, Any], config: OpenLlavaConfig, text_prefix: str, *, explicit: bool, notes: list[str]
-) -> tuple[State, dict[str, str]]:
-    """The weights with those of the tower that the original would use, and why the others are left out."""
-    own = [key for key in state if ".vision_tower." in key]
-    if own and counts_tower_of_checkpoint(raw) and not explicit:
-        return state, {}
-    name = str(config.vision_tower_name_or_path)
-    try:
-        files = tower_files(name)
-    except TowerNotFoundError:
-        if not own:
-            raise
-        notes.append(
-            f"the original reads the vision tower from {raw.get('mm_vision_tower')!r}, which can not be read here: "
-            "the copy in the checkpoint is used, which is the same unless the tower was trained"
-        )
-        return state, {}
-    tower = open_files(files)
-    prefix = f"{text_prefix}.vision_tower.vision_tower.vision_model."
-    kept = {key: value for key, value in state.items() if key not in own}
-    kept.update({prefix + inside: tower[key] for key, inside in tower_keys(tower).items()})
-    reasons = dict.fromkeys(own, "the original ignores this copy of the tower and reads the separate one")
-    return kept, reasons
-
-
-def _fit_embeddings(state: State, config: OpenLlavaConfig, notes: list[str]) -> State:
-    rows = config.text_config.vocab_size
-    fitted = dict(state)
-    for key in ("model.language_model.embed_tokens.weight", "model.language_model.wte.weight", "lm_head.weight"):
-        if key in state and state[key].shape[0] != rows:
-            notes.append(f"{key} has {rows} rows instead of {state[key].shape[0]}, as the tokenizer has tokens")
-            fitted[key] = fit_rows(state[key], rows)
-    return fitted
-
-
-def _kind(folder: Path, base: str | Path | None) -> str:
+def _kind(folder: Path, base: str | Path | None) -> Kind:
     if is_lora_folder(folder):
         return "lora"
     if is_projector_folder(folder):
@@ -257,7 +205,7 @@ def _kind(folder: Path, base: str | Path | None) -> str:
     return "original" if base is None else "delta"
 
 
-def _base_folder(folder: Path, kind: str, base: str | Path | None) -> Path:
+def _base_folder(folder: Path, kind: Kind, base: str | Path | None) -> Path:
     if base is not None:
         return find_folder(base, "the base", with_weights=True)
     named = read_lora_settings(folder).base if kind == "lora" else None
@@ -289,6 +237,11 @@ def _refuse_parts(base: str | Path | None, vision_tower: str | Path | None, fold
             )
 
 
+def _given(base: Path | None) -> Path:
+    assert base is not None
+    return base
+
+
 def _absolute(path: str | Path | None) -> str | Path | None:
     return Path(path).resolve() if path is not None and Path(path).is_dir() else path
 
@@ -297,4 +250,4 @@ def _read_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-__all__ = ["Source", "open_source"]
+__all__ = ["OpenedCheckpoint", "open_checkpoint"]

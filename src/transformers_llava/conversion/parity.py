@@ -64,7 +64,7 @@ def _load(folder: str | Path, problems: list[str], **options: Any) -> tuple[Any,
         and layout_of(read_config(folder)) is not None
         and _has_weights(Path(folder))
     ):
-        # The way a person loads it: for originals not the code that converted it.
+        # The way a user loads it: through transformers' loader, which reads, places and ties the weights itself.
         processor = AutoProcessor.from_pretrained(folder)
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True

@@ -1,16 +1,15 @@
 """A checkpoint's tokenizer, picture settings and configuration to the processor that fits its model."""
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from transformers_llava.artifacts.snapshots import local_folder
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.chat_templates import load_chat_template
-from transformers_llava.conversion.configs.layouts import convert_config, layout_of, read_config
 from transformers_llava.conversion.configs.tower_lookup import resolve_tower
 from transformers_llava.conversion.processors.original_tokenizer import load_original_tokenizer
 from transformers_llava.conversion.processors.template_choice import select_chat_template
@@ -34,30 +33,6 @@ _SETTINGS = (
     "image_std",
     "do_convert_rgb",
 )
-
-
-def build_processor_from_config(pretrained_model_name_or_path: Any, **kwargs: Any) -> OpenLlavaProcessor | None:
-    """
-    The processor of a checkpoint that has no processor files of ours; `None` for one that has, or that is no LLaVA.
-
-    Contract: this is what `OpenLlavaProcessor.from_pretrained`, and with it `AutoProcessor`, falls back to.
-
-    Args:
-        pretrained_model_name_or_path (`str`): Folder or Hub id of an original or a llava-hf checkpoint.
-        chat_template (`str`, *optional*): Jinja source in place of the one that its architecture names.
-    """
-    folder = local_folder(pretrained_model_name_or_path, kwargs.get("revision"), kwargs.get("token"))
-    if folder is None or not (folder / "config.json").is_file() or _has_own_processor(folder):
-        return None
-    raw = read_config(folder)
-    layout = layout_of(raw)
-    if layout == "original":
-        config = OpenLlavaConfig.from_dict(convert_config(raw, folder, **tokenizer_facts(folder, raw))[0])
-        return build_original_processor(folder, raw, config, chat_template=kwargs.get("chat_template"))
-    if layout == "builtin":
-        config = OpenLlavaConfig.from_dict(convert_config(raw, folder)[0])
-        return build_builtin_processor(folder, config, chat_template=kwargs.get("chat_template"))
-    return None
 
 
 def build_original_processor(
@@ -110,27 +85,37 @@ def build_builtin_processor(
     )
 
 
-def tokenizer_facts(folder: str | Path | None, raw: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TokenizerFacts:
     """
-    `num_tokens` and `image_token_index` for [`convert_config`]: what the tokenizer of an original checkpoint decides.
+    What the tokenizer of an original checkpoint decides; nothing where there is none.
 
-    Empty if the folder has no tokenizer (a LoRA or projector folder takes its base model's).
+    Attributes:
+        num_tokens (`int`, *optional*): Its length without the image token.
+        image_token_index (`int`, *optional*): Id of `<image>`.
     """
+
+    num_tokens: int | None = None
+    image_token_index: int | None = None
+
+
+def tokenizer_facts(folder: str | Path | None, raw: dict[str, Any]) -> TokenizerFacts:
+    """Those of the tokenizer in a folder, read again when its files have changed."""
     if folder is None or not any((Path(folder) / name).is_file() for name in _TOKENIZER_FILES[:3]):
-        return {}
+        return TokenizerFacts()
     stamp = tuple(
         (Path(folder) / name).stat().st_mtime_ns if (Path(folder) / name).is_file() else 0 for name in _TOKENIZER_FILES
     )
     keys = ("model_type", "architectures", "mm_use_im_patch_token", "mm_use_im_start_end", "mm_vision_tower")
-    return dict(_tokenizer_facts(str(folder), json.dumps({key: raw[key] for key in keys if key in raw}), stamp))
+    return _tokenizer_facts(str(folder), json.dumps({key: raw[key] for key in keys if key in raw}), stamp)
 
 
 @lru_cache(maxsize=32)
-def _tokenizer_facts(folder: str, raw: str, stamp: tuple[int, ...]) -> dict[str, Any]:
+def _tokenizer_facts(folder: str, raw: str, stamp: tuple[int, ...]) -> TokenizerFacts:
     tokenizer = load_original_tokenizer(folder, config=json.loads(raw))
     vocabulary = tokenizer.get_vocab()
     image_token_index = vocabulary.pop(IMAGE_TOKEN)
-    return {"num_tokens": max(vocabulary.values()) + 1, "image_token_index": image_token_index}
+    return TokenizerFacts(max(vocabulary.values()) + 1, image_token_index)
 
 
 def _tower_image_processor(config: OpenLlavaConfig) -> OpenLlavaImageProcessorPil | None:
@@ -171,12 +156,8 @@ def _stored_template(folder: Path, settings: dict[str, Any], tokenizer: PreTrain
     return stored or settings.get("chat_template") or getattr(tokenizer, "chat_template", None)
 
 
-def _has_own_processor(folder: Path) -> bool:
-    return _read_json(folder / "processor_config.json").get("processor_class") == OpenLlavaProcessor.__name__
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-__all__ = ["build_builtin_processor", "build_original_processor", "build_processor_from_config", "tokenizer_facts"]
+__all__ = ["TokenizerFacts", "build_builtin_processor", "build_original_processor", "tokenizer_facts"]

@@ -8,13 +8,12 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from transformers_llava.conversion.conversion_report import KeyAccount
-from transformers_llava.conversion.weights.key_names import WeightMapping, drop_reason
+from transformers_llava.conversion.weights.key_names import WeightMapping, our_name
 from transformers_llava.conversion.weights.lazy_tensors import State
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 
 
-_TIED = "the same tensor as the embeddings (tie_word_embeddings)"
 _UNREAD = "lies behind what our model reads of it, see `build_vision_tower`"
 
 
@@ -43,13 +42,9 @@ def rename_and_check(
     filled: set[str] = set()
     problems: list[str] = []
     for key, tensor in state.items():
-        reason = drop_reason(key)
-        ours = mapping.to_ours(key) if reason is None else None
-        if reason is None and ours is not None:
-            if any(pattern.search(ours) for pattern in unread):
-                reason = _UNREAD
-            elif tied and ours == "lm_head.weight":
-                reason = _TIED
+        ours, reason = our_name(key, mapping, is_tied=tied)
+        if ours is not None and any(pattern.search(ours) for pattern in unread):
+            reason = _UNREAD
         if reason is not None:
             accounts.append(KeyAccount(key, None, reason))
             continue
@@ -84,6 +79,20 @@ def rename_and_check(
     return renamed, accounts
 
 
+def rename_unchecked(state: State, mapping: WeightMapping, config: OpenLlavaConfig) -> State:
+    """
+    The state under our names, without what is left out on purpose.
+
+    For transformers' loader, which checks itself: a key without a place keeps its name, so that it is reported.
+    """
+    renamed: State = {}
+    for key, tensor in state.items():
+        ours, reason = our_name(key, mapping, is_tied=config.tie_word_embeddings)
+        if reason is None:
+            renamed[ours or key] = tensor
+    return renamed
+
+
 def empty_model(config: OpenLlavaConfig) -> OpenLlavaForConditionalGeneration:
     """The model without memory for its weights."""
     with torch.device("meta"):
@@ -106,4 +115,4 @@ def _siblings(converters: list[WeightConverter], pattern: str | None) -> list[tu
     return []
 
 
-__all__ = ["empty_model", "rename_and_check"]
+__all__ = ["empty_model", "rename_and_check", "rename_unchecked"]

@@ -73,6 +73,22 @@ def drop_reason(key: str) -> str | None:
     return next((reason for pattern, reason in DROPPED_EVERYWHERE if re.search(pattern, key)), None)
 
 
+def our_name(key: str, mapping: WeightMapping, *, is_tied: bool) -> tuple[str | None, str | None]:
+    """
+    Our name of a source key, or why it is left out on purpose; neither if it has no place.
+
+    Args:
+        key (`str`)
+        mapping ([`WeightMapping`])
+        is_tied (`bool`): Whether the head is the embedding table, whatever the file holds.
+    """
+    reason = drop_reason(key)
+    ours = mapping.to_ours(key) if reason is None else None
+    if is_tied and ours == "lm_head.weight":
+        return None, "the same tensor as the embeddings (tie_word_embeddings)"
+    return ours, reason
+
+
 def original_mapping(projector_type: str, text_prefix: str = "model") -> WeightMapping:
     """
     The table of an original checkpoint.
@@ -168,7 +184,9 @@ __all__ = [
     "NESTED",
     "WeightMapping",
     "detect_mapping",
+    "drop_reason",
     "loading_rules",
     "original_mapping",
+    "our_name",
     "projector_rows",
 ]

@@ -1,114 +1,143 @@
-"""What the loader is about to read of an original checkpoint, made to what the original's builder makes of it.
+"""Read the weights of an original checkpoint as the original's builder does: its tower, its rows, its scale.
 
-Names are the business of the loading rules. What they cannot say is done here, before the loader runs: whose tower
-weights count, how many rows the embeddings have, and which keys nothing ever reads.
+Names are two-column tables, see key_names.py. What they cannot say is done here, for `llava convert`, which reads one
+tensor at a time, and for `from_pretrained`, which hands memory-mapped tensors to transformers' loader.
 """
 
-import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import PreTrainedModel
-
-from transformers_llava.conversion.configs.layouts import layout_of, read_config
 from transformers_llava.conversion.configs.tower_lookup import TowerNotFoundError, counts_tower_of_checkpoint
-from transformers_llava.conversion.weights.gemma_scale import scaled_weights
-from transformers_llava.conversion.weights.key_names import WeightMapping, detect_mapping, drop_reason
-from transformers_llava.conversion.weights.lazy_tensors import mean_row
+from transformers_llava.conversion.weights.key_names import WeightMapping, detect_mapping
+from transformers_llava.conversion.weights.lazy_tensors import State, fit_rows
 from transformers_llava.conversion.weights.tensor_files import open_files
 from transformers_llava.conversion.weights.tower_weights import tower_files, tower_keys
-from transformers_llava.modeling.loading.weight_files import lazy_state_dict
+from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
+from transformers_llava.modeling.vision.projector import projector_depth
 
 
-logger = logging.getLogger(__name__)
+_TABLES = ("model.language_model.embed_tokens.weight", "model.language_model.wte.weight", "lm_head.weight")
 
 
-def adapt_original_state_dict(
-    model: PreTrainedModel, state_dict: dict[str, Any] | None, checkpoint_files: list[str] | None
-) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class OriginalWeights:
     """
-    All tensors that the loader shall read, lazily; or what was given, if the files can be read as they are.
+    The weights that the original would use.
 
-    Contract: one of `OpenLlavaPreTrainedModel.state_dict_adapters`.
+    Attributes:
+        state (`State`): Under the original's names.
+        mapping ([`WeightMapping`]): From its names to ours.
+        left_out (`dict[str, str]`): Names in the checkpoint that the original does not read, and why.
+        notes (`tuple[str, ...]`): What a user should know.
+    """
+
+    state: State
+    mapping: WeightMapping
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def read_original_weights(
+    state: State,
+    raw: dict[str, Any],
+    config: OpenLlavaConfig,
+    *,
+    is_tower_given: bool = False,
+    open_tower: Callable[[Iterable[Path]], State] = open_files,
+    join: Callable[[State], State] | None = None,
+) -> OriginalWeights:
+    """
+    A checkpoint's weights with those of the tower that the original would read.
 
     Args:
-        model (`PreTrainedModel`): The model that is being loaded.
-        state_dict (`dict`, *optional*): Tensors given by the caller; used as they are.
-        checkpoint_files (`list[str]`, *optional*): Files that the loader is about to read.
+        state (`State`): Under the original's names; a base's, for what is joined with one.
+        raw (`dict`): The checkpoint's `config.json`.
+        config ([`OpenLlavaConfig`]): The same in our layout; names the tower.
+        is_tower_given (`bool`, *optional*, defaults to `False`): Whether the caller chose the tower, so that it counts
+            in any case.
+        open_tower (`Callable`, *optional*): Opens the tower's files.
+        join (`Callable`, *optional*): Merges a LoRA or a projector, whose weights count more than the tower's.
+
+    Raises:
+        TowerNotFoundError: If the checkpoint has no tower and the one that it names cannot be read.
     """
-    if state_dict is not None or not checkpoint_files:
-        return state_dict
-    keys = open_files(checkpoint_files)  # a .bin that is more than tensors is refused here, with an explanation
-    folder = Path(checkpoint_files[0]).parent
-    if not (folder / "config.json").is_file():
-        return state_dict
-    raw = read_config(folder)
-    layout = layout_of(raw)
-    is_our_export = layout == "builtin" and bool(raw.get("open_llava"))
-    if layout != "original" and not is_our_export:
-        return state_dict
-    mapping = detect_mapping(keys, model.config.projector_type)
-    state = {key: value for key, value in lazy_state_dict(checkpoint_files).items() if drop_reason(key) is None}
-    if not is_our_export:
-        _choose_tower(state, model, raw)
-        _name_residual_blocks(state, mapping)
-        if model.config.tie_word_embeddings:
-            state.pop("lm_head.weight", None)  # the original ties it to the embeddings, whatever the file holds
-        names, factor = scaled_weights(model.config)
-        for key in [key for key in state if mapping.to_ours(key) in names]:
-            state[key] = state[key][...] * factor
-    _fit_embeddings(state, mapping, model)
-    return state
-
-
-def _choose_tower(state: dict[str, Any], model: PreTrainedModel, raw: dict[str, Any]) -> None:
+    text_prefix = "transformer" if any(key.startswith("transformer.") for key in state) else "model"
     own = [key for key in state if ".vision_tower." in key]
-    if own and counts_tower_of_checkpoint(raw):
-        return
-    name = str(model.config.vision_tower_name_or_path)
-    try:
-        files = tower_files(name)
-    except TowerNotFoundError:
-        if not own:
-            raise
-        logger.warning(
-            "The original reads the vision tower from %r, not from the checkpoint, but that can not be read here. "
-            "The copy in the checkpoint is used; it is the same unless the tower was trained.",
-            name,
+    left_out: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    if not own or is_tower_given or not counts_tower_of_checkpoint(raw):
+        try:
+            tower = open_tower(tower_files(str(config.vision_tower_name_or_path)))
+        except TowerNotFoundError:
+            if not own:
+                raise
+            notes = (
+                f"the original reads the vision tower from {raw.get('mm_vision_tower')!r}, which can not be read "
+                "here: the copy in the checkpoint is used, which is the same unless the tower was trained",
+            )
+        else:
+            left_out = dict.fromkeys(own, "the original ignores this copy of the tower and reads the separate one")
+            state = {key: tensor for key, tensor in state.items() if key not in left_out}
+            prefix = f"{text_prefix}.vision_tower.vision_tower.vision_model."
+            state |= {prefix + inside: tower[key] for key, inside in tower_keys(tower).items()}
+    state = state if join is None else join(state)
+    return OriginalWeights(state, detect_mapping(state, config.projector_type), left_out, notes)
+
+
+def scale_as_original(state: State, config: OpenLlavaConfig) -> tuple[State, list[str]]:
+    """
+    Image features of an original Gemma in the scale that today's Gemma expects them in; others as they are.
+
+    Until transformers 4.5x Gemma multiplied everything that entered it by sqrt(hidden_size), images included;
+    LLaVA-NeXT's Gemma was trained so. Today the embedding table multiplies its own output, and features from elsewhere
+    enter as they are. The factor therefore goes into the projector's last layer and the newline vector.
+
+    Args:
+        state (`State`): Under our names; not changed.
+        config ([`OpenLlavaConfig`])
+
+    Returns:
+        The state, and one note per weight that is multiplied.
+
+    Raises:
+        ValueError: For a Gemma whose projector has no last linear layer, into which no factor can go.
+    """
+    if config.text_config.model_type != "gemma":
+        return state, []
+    num_layers, num_blocks = projector_depth(config.projector_type)
+    if num_blocks or not num_layers:
+        raise ValueError(
+            f"projector_type={config.projector_type!r} with a Gemma: the factor that the original's Gemma puts on "
+            "picture features has no place in this projector, so the features would be too small. It is refused."
         )
-        return
-    for key in own:
-        del state[key]
-    tower = lazy_state_dict(files)
-    state.update({f"model.vision_tower.{ours}": tower[theirs] for theirs, ours in tower_keys(tower).items()})
+    last = f"model.multi_modal_projector.linear_{num_layers}"
+    factor = math.sqrt(config.text_config.hidden_size)
+    names = [key for key in (f"{last}.bias", f"{last}.weight", "model.image_newline") if key in state]
+    scaled = {key: state[key].map(lambda tensor: tensor * factor) for key in names}
+    note = f"is multiplied by {factor:.6g}, as the original's Gemma does with picture features"
+    return state | scaled, [f"{key} {note}" for key in names]
 
 
-def _name_residual_blocks(state: dict[str, Any], mapping: WeightMapping) -> None:
-    """Residual blocks follow the projector's last linear layer, so only the projector's type tells their number."""
-    for key in [key for key in state if ".mm_projector." in key and (".pre_norm." in key or ".proj." in key)]:
-        ours = mapping.to_ours(key)
-        if ours is not None:
-            state[ours] = state.pop(key)
-
-
-def _fit_embeddings(state: dict[str, Any], mapping: WeightMapping, model: PreTrainedModel) -> None:
+def fit_embeddings(state: State, config: OpenLlavaConfig) -> tuple[State, list[str]]:
     """
     Embeddings and head with one row per token of the tokenizer, as the original's builder resizes them.
 
-    Its new rows are random; ours are the mean, see `checkpoints.fit_rows`. An export of ours has rows to spare: they
-    go.
+    An export of ours to the built-in classes has rows to spare: they go.
+
+    Args:
+        state (`State`): Under our names; not changed.
+        config ([`OpenLlavaConfig`]): Its `vocab_size` follows the tokenizer.
+
+    Returns:
+        The state, and one note per table of another length.
     """
-    rows = model.config.text_config.vocab_size
-    tables = {"model.language_model.embed_tokens.weight", "model.language_model.wte.weight", "lm_head.weight"}
-    for key in [key for key in state if mapping.to_ours(key) in tables]:
-        value = state[key]
-        have = (value.get_shape() if hasattr(value, "get_shape") else value.shape)[0]
-        if have > rows:
-            state[key] = value[:rows]
-        elif have < rows:
-            table = value[:]
-            state[key] = torch.cat([table, mean_row(table).expand(rows - have, -1)])
+    rows = config.text_config.vocab_size
+    fitted = {key: fit_rows(state[key], rows) for key in _TABLES if key in state and state[key].shape[0] != rows}
+    notes = [f"{key} has {rows} rows instead of {state[key].shape[0]}, as the tokenizer has tokens" for key in fitted]
+    return state | fitted, notes
 
 
-__all__ = ["adapt_original_state_dict"]
+__all__ = ["OriginalWeights", "fit_embeddings", "read_original_weights", "scale_as_original"]

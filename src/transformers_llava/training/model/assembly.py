@@ -9,7 +9,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from transformers_llava.artifacts.snapshots import local_folder
-from transformers_llava.conversion.opened_checkpoint import open_source
+from transformers_llava.conversion.opened_checkpoint import open_checkpoint
 from transformers_llava.conversion.weights.tensor_files import open_state
 from transformers_llava.modeling.configuration_open_llava import NUM_PREFIX_TOKENS, OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
@@ -138,7 +138,7 @@ def _checkpoint_state(config: ModelConfig) -> dict[str, torch.Tensor]:
         if any(name.startswith("model.language_model.") for name in stored):  # our own names: as they lie there
             return {name: tensor.read() for name, tensor in stored.items()}
         try:  # another layout
-            return {name: tensor.read() for name, tensor in open_source(folder).state.items()}
+            return {name: tensor.read() for name, tensor in open_checkpoint(folder).state.items()}
         except ValueError as error:  # loads all the same, as training has shown; float32 holds every bit of it
             logger.warning("%s is saved in float32: %s", config.model_name_or_path, error)
     model_config, _ = load_processor(config)
