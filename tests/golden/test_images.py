@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil, _pad_to_square
+from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.images.tiling import TilingRule, image_layout, select_best_resolution
 
 
@@ -64,7 +64,7 @@ def test_recorded_padding_to_a_square(golden: Path, tables: dict) -> None:
     expected = load_file(golden / "utilities" / "image_utils.safetensors")
     for row in tables["expand2square"]:
         image = _channels_first(golden, row["image"])
-        padded = _pad_to_square(image, row["background_rgb"])
+        padded = OpenLlavaImageProcessorPil()._pad_to_square(image, row["background_rgb"])
         assert np.array_equal(np.moveaxis(padded, 0, -1), expected[f"expand2square/{row['image']}"])
 
 

@@ -45,6 +45,14 @@ def test_the_tower_ends_at_the_feature_layer_and_every_parameter_gets_a_gradient
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.parametrize(
+    ("layer", "indices", "num_layers"), [(-1, [3], 3), (-2, [2], 2), (0, [0], 0), ([-2, 1, -4], [2, 1, 0], 2)]
+)
+def test_feature_layers_count_from_the_front_among_one_state_more_than_layers(layer, indices, num_layers) -> None:
+    config = make_config(vision_feature_layer=layer)  # 3 layers: states 0 to 3
+    assert (config.vision_feature_indices, config.num_vision_layers) == (indices, num_layers)
+
+
 @pytest.mark.parametrize("layer", [-1, -2, 1, 0, [-2, -1], [1, 3]])
 def test_features_of_the_cut_tower_are_those_of_the_whole_one(layer: int | list[int]) -> None:
     config = make_config(vision_feature_layer=layer)

@@ -5,7 +5,6 @@ because each of those readers knows them. Its JSON files are written for transfo
 `make old-transformers` shows it. What the built-in classes cannot express is refused.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +184,7 @@ def _unread_layers(state: State, config: OpenLlavaConfig) -> State:
     Ours has none of them; copies of the last layer that it has take their places.
     """
     prefix = "model.vision_tower.encoder.layers."
-    numbers = {int(match[1]) for key in state if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", key))}
-    last = max(numbers)
+    last = config.num_vision_layers - 1
     added: State = {}
     for number in range(last + 1, config.vision_config.num_hidden_layers):
         for key, tensor in state.items():

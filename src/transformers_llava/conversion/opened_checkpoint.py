@@ -14,7 +14,7 @@ from transformers_llava.artifacts.digests import commit_of_snapshot
 from transformers_llava.artifacts.limits import MAX_LAYERS, MAX_PROJECTOR_LAYERS
 from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_folder
 from transformers_llava.artifacts.untrusted import read_json
-from transformers_llava.conversion.configs.layouts import check_kinds, convert_config, layout_of, read_config
+from transformers_llava.conversion.configs.layouts import Layout, check_kinds, convert_config, layout_of, read_config
 from transformers_llava.conversion.configs.pinpoints import parse_pinpoints
 from transformers_llava.conversion.conversion_report import ConfigReport, KeyAccount
 from transformers_llava.conversion.original_checkpoint import open_original
@@ -149,9 +149,7 @@ def _open_original(
     )
 
 
-def _open_nested(
-    folder: Path, raw: dict[str, Any], layout: Literal["builtin", "open_llava"], template: str | None
-) -> OpenedCheckpoint:
+def _open_nested(folder: Path, raw: dict[str, Any], layout: Layout, template: str | None) -> OpenedCheckpoint:
     with reading(folder, "config.json"):
         config_dict, config_report = convert_config(raw, folder)
         config = _usable_config(config_dict)

@@ -146,8 +146,24 @@ class OpenLlavaConfig(PreTrainedConfig):
 
     @property
     def vision_feature_layers(self) -> list[int]:
+        """The layers that the projector reads, as they are configured."""
         layer = self.vision_feature_layer
         return [layer] if isinstance(layer, int) else list(layer)
+
+    @property
+    def vision_feature_indices(self) -> list[int]:
+        """
+        The same counted from the front: of 24 layers there are 25 hidden states, so -2 is number 23.
+
+        Number 0 is the embedding, number 24 what the last layer gives.
+        """
+        num_states = self.vision_config.num_hidden_layers + 1
+        return [layer if layer >= 0 else num_states + layer for layer in self.vision_feature_layers]
+
+    @property
+    def num_vision_layers(self) -> int:
+        """Layers of the tower that run: those up to the last one that is read."""
+        return max(self.vision_feature_indices)
 
     @property
     def vision_hidden_size(self) -> int:

@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin
 
 from .configuration_open_llava import OpenLlavaConfig
-from .image_processing_pil_open_llava import OpenLlavaImageProcessorKwargs, OpenLlavaImageProcessorPil, tile_size_of
+from .image_processing_pil_open_llava import OpenLlavaImageProcessorPil
+from .images.square_tiles import OpenLlavaImageProcessorKwargs, tile_size_of
 from .images.tiling import TilingRule, image_layout
 from .labels import OpenLlavaBatchFeature
 from .remote_code import add_remote_code

@@ -6,13 +6,15 @@ other names. [`convert_config`] says of every field whether it was MAPPED, DEFAU
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.configs.builtin import convert_builtin
 from transformers_llava.conversion.configs.original import convert_original
 from transformers_llava.conversion.conversion_report import ConfigField, ConfigReport
 
+
+Layout = Literal["open_llava", "builtin", "original"]
 
 ORIGINAL_TYPES = (
     "llava_llama",
@@ -38,7 +40,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 BUILTIN_TYPES = ("llava", "llava_next", "llava_onevision")
 
 
-def layout_of(config_dict: dict[str, Any]) -> str | None:
+def layout_of(config_dict: dict[str, Any]) -> Layout | None:
     """`open_llava`, `builtin`, `original`, or `None` for none of them; decided by keys, never by a folder's name."""
     model_type = config_dict.get("model_type")
     if model_type == "open_llava":
@@ -136,6 +138,7 @@ __all__ = [
     "BUILTIN_TYPES",
     "ConfigField",
     "ConfigReport",
+    "Layout",
     "ORIGINAL_TYPES",
     "check_kinds",
     "convert_config",

@@ -25,7 +25,7 @@ def build_vision_tower(config: OpenLlavaConfig) -> tuple[PreTrainedModel, list[s
     body = getattr(tower, "vision_model", tower)
     layers = body.encoder.layers
     depth = len(layers)
-    keep = max(layer if layer >= 0 else depth + 1 + layer for layer in config.vision_feature_layers)
+    keep = config.num_vision_layers
     body.encoder.layers = layers[:keep]
     body.post_layernorm = nn.Identity()
     prefix = r"(^|\.)vision_tower\.(vision_tower\.)?(vision_model\.)?"
@@ -65,17 +65,15 @@ def encode_tiles(
     wants_states = kwargs.pop("output_hidden_states", None)
     wants_states = tower.config.output_hidden_states if wants_states is None else wants_states
     is_trained = pixel_values.requires_grad or any(p.requires_grad for p in tower.parameters())
-    layers = config.vision_feature_layers
+    indices = config.vision_feature_indices
     with torch.set_grad_enabled(torch.is_grad_enabled() and is_trained):
         pixel_values = pixel_values.to(tower.dtype)
-        needs_states = len(layers) > 1 or bool(wants_states)
+        needs_states = len(indices) > 1 or bool(wants_states)
         outputs = tower(pixel_values, **kwargs, output_hidden_states=needs_states, return_dict=True)
-        if len(layers) == 1:
+        if len(indices) == 1:
             features = outputs.last_hidden_state
         else:
             hidden_states = outputs.hidden_states
-            depth = config.vision_config.num_hidden_layers
-            indices = [layer if layer >= 0 else depth + 1 + layer for layer in layers]
             features = torch.cat([hidden_states[i] for i in indices], dim=-1)
         if config.vision_feature_select_strategy == "default":
             features = features[:, config.num_prefix_tokens :]

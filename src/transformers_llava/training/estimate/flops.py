@@ -68,9 +68,7 @@ def _tower(model: OpenLlavaForConditionalGeneration, data: DataShape) -> float:
     """Forward, up to the layer whose features are read; later layers are not computed."""
     vision, tower = model.config.vision_config, model.model.vision_tower
     layers = {name: p.numel() for name, p in tower.named_parameters() if ".layers." in name and p.dim() == 2}
-    layer = model.config.vision_feature_layer
-    deepest = max(layer if isinstance(layer, list) else [layer], key=lambda at: at % (vision.num_hidden_layers + 1))
-    share = (deepest % (vision.num_hidden_layers + 1)) / vision.num_hidden_layers
+    share = model.config.num_vision_layers / vision.num_hidden_layers
     patches = _patches(model)
     per_tile = 2 * sum(layers.values()) * patches + 4 * patches**2 * vision.hidden_size * vision.num_hidden_layers
     embedding = 2 * 3 * vision.patch_size**2 * vision.hidden_size * patches

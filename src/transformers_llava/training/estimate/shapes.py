@@ -11,18 +11,15 @@ import torch
 import yaml
 from transformers import AutoConfig
 
-from transformers_llava.modeling.configuration_open_llava import NUM_PREFIX_TOKENS, OpenLlavaConfig
+from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.images.tiling import image_layout
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.training.configs import ModelConfig
 from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.model.architecture import config_of_parts, vision_half
 from transformers_llava.training.recipe import Recipe
 
 
-_ARCHITECTURE = (
-    *("projector_type", "vision_feature_layer", "image_aspect_ratio", "image_grid_pinpoints"),
-    "patch_merge_type",
-)
 TYPICAL_PICTURE = (640, 480)  # width and height of most of COCO's, which most of the published records show
 
 
@@ -71,23 +68,9 @@ def plan_config(model: ModelConfig) -> OpenLlavaConfig:
         if model.image_aspect_ratio is not None:
             config.image_aspect_ratio = model.image_aspect_ratio
         return config
-    vision_config = _part("vision_towers", str(model.vision_tower_name_or_path))
-    vision_config = getattr(vision_config, "vision_config", vision_config)
-    names = (
-        "projector_type",
-        "vision_feature_layer",
-        "image_aspect_ratio",
-        "image_grid_pinpoints",
-        "patch_merge_type",
-    )
-    given = {name: getattr(model, name) for name in names if getattr(model, name) is not None}
-    strategy = "default" if NUM_PREFIX_TOKENS[vision_config.model_type] else "full"
-    return OpenLlavaConfig(
-        text_config=_part("language_models", str(model.language_model_name_or_path)),
-        vision_config=vision_config,
-        vision_feature_select_strategy=model.vision_feature_select_strategy or strategy,
-        **given,
-    )
+    tower = _part("vision_towers", str(model.vision_tower_name_or_path))
+    language_model = _part("language_models", str(model.language_model_name_or_path))
+    return config_of_parts(model, vision_config=vision_half(tower, model), text_config=language_model)
 
 
 def plan_data(recipe: Recipe, config: OpenLlavaConfig) -> DataShape:

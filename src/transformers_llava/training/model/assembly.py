@@ -1,4 +1,4 @@
-"""A language model and a vision tower to one LLaVA with a fresh projector; or an earlier checkpoint, to go on from."""
+"""Assemble a LLaVA from a language model, a tower and a fresh projector, or load the checkpoint to start from."""
 
 import logging
 from typing import Any
@@ -11,13 +11,14 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers_llava.artifacts.snapshots import local_folder
 from transformers_llava.conversion.opened_checkpoint import open_checkpoint
 from transformers_llava.conversion.weights.tensor_files import open_state
-from transformers_llava.modeling.configuration_open_llava import NUM_PREFIX_TOKENS, OpenLlavaConfig
+from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.modeling.vision.projector import OpenLlavaMultiModalProjector
 from transformers_llava.training.configs import ModelConfig
 from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.model.architecture import config_of_parts, vision_half
 from transformers_llava.training.model.stored_dtypes import dtype_to_load
 
 
@@ -173,12 +174,12 @@ def _assemble_processor(config: ModelConfig) -> tuple[OpenLlavaConfig, OpenLlava
     assert config.vision_tower_name_or_path is not None
     of_language_model, of_tower = _at(config.language_model_revision), _at(config.vision_tower_revision)
     tokenizer = AutoTokenizer.from_pretrained(config.language_model_name_or_path, **of_language_model)
-    vision_config = _tower_config(config.vision_tower_name_or_path, of_tower)
-    model_config = OpenLlavaConfig(
+    vision_config = vision_half(AutoConfig.from_pretrained(config.vision_tower_name_or_path, **of_tower), config)
+    model_config = config_of_parts(
+        config,
         vision_config=vision_config,
         text_config=AutoConfig.from_pretrained(config.language_model_name_or_path, **of_language_model),
         image_token_index=_add_image_token(tokenizer),
-        **_architecture(config, vision_config.model_type),
     )
     processor = OpenLlavaProcessor.from_model_config(
         model_config,
@@ -193,32 +194,6 @@ def _assemble_processor(config: ModelConfig) -> tuple[OpenLlavaConfig, OpenLlava
 def _at(revision: str | None) -> dict[str, str]:
     """The keyword of `from_pretrained`, only where a revision is pinned."""
     return {} if revision is None else {"revision": revision}
-
-
-def _tower_config(name_or_path: str, pinned: dict[str, str]) -> Any:
-    """Of the vision half of a CLIP or SigLIP, in a folder that holds that half alone or both."""
-    whole_config = AutoConfig.from_pretrained(name_or_path, **pinned)
-    vision_config = getattr(whole_config, "vision_config", whole_config)
-    if type(vision_config) not in MODEL_MAPPING or vision_config.model_type not in NUM_PREFIX_TOKENS:
-        raise RecipeError(
-            f"{name_or_path!r} is a {whole_config.model_type!r}, which has no vision tower that is known here, so its "
-            f"features could not be read. Use one of {', '.join(sorted(NUM_PREFIX_TOKENS))}."
-        )
-    return vision_config
-
-
-def _architecture(config: ModelConfig, tower_type: str) -> dict[str, Any]:
-    names = (
-        "projector_type",
-        "vision_feature_layer",
-        "image_aspect_ratio",
-        "image_grid_pinpoints",
-        "patch_merge_type",
-    )
-    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
-    # A tower without a class token has none to leave out.
-    strategy = config.vision_feature_select_strategy or ("default" if NUM_PREFIX_TOKENS[tower_type] else "full")
-    return {**given, "vision_feature_select_strategy": strategy}
 
 
 def _add_image_token(tokenizer: Any) -> int:
