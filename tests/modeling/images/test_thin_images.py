@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from transformers.utils import is_torchvision_available
 
-from transformers_llava.modeling import image_processing_pil_open_llava as module
 from transformers_llava.modeling.image_processing_open_llava import OpenLlavaImageProcessor
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
+from transformers_llava.modeling.images import square_tiles as module
 
 
 TORCHVISION = pytest.mark.skipif(not is_torchvision_available(), reason="torchvision is not installed")
