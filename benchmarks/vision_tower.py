@@ -19,7 +19,7 @@ from benchmarks.harness.models import make_pair
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import take_turns
 from transformers_llava import OpenLlavaConfig
-from transformers_llava.modeling.vision.vision_tower import build_vision_tower, run_vision_tower
+from transformers_llava.modeling.vision.vision_tower import build_vision_tower, encode_tiles
 
 
 def measure(repeats: int, *, clip_layers: int = 24, siglip_layers: int = 27) -> list[Comparison]:
@@ -55,10 +55,10 @@ def _cut(kind: str, vision: Any, tower_class: type, repeats: int) -> Comparison:
         return features[:, 1:] if kind == "CLIP" else features
 
     with torch.inference_mode():
-        ours = run_vision_tower(cut, config, pixels)
+        ours = encode_tiles(cut, config, pixels)[0]
         assert torch.equal(ours, built_in())
-        timing = take_turns(lambda: run_vision_tower(cut, config, pixels), built_in, repeats=repeats)
-        flops = {"ours": count_flops(lambda: run_vision_tower(cut, config, pixels)), "other": count_flops(built_in)}
+        timing = take_turns(lambda: encode_tiles(cut, config, pixels)[0], built_in, repeats=repeats)
+        flops = {"ours": count_flops(lambda: encode_tiles(cut, config, pixels)[0]), "other": count_flops(built_in)}
     parameters = {
         name: sum(p.numel() for p in tower.parameters()) for name, tower in (("ours", cut), ("other", whole))
     }

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from transformers_llava.modeling.vision.vision_tower import run_vision_tower
+from transformers_llava.modeling.vision.vision_tower import encode_tiles
 
 
 # Video, which open_llava does not have, and LLaVA-NeXT's several pictures as one tile each: `single_tile_newline`.
@@ -119,7 +119,7 @@ def check_pictures(case: RecordedCase, model: Any, processor: Any) -> None:
             continue
         with torch.no_grad():
             projected = model.model.multi_modal_projector(
-                run_vision_tower(model.model.vision_tower, model.config, pixels)
+                encode_tiles(model.model.vision_tower, model.config, pixels)[0]
             )
             merged = model.get_image_features(pixels, batch["image_sizes"]).pooler_output[0]
         for kind, tensor in wanted.items():

@@ -1,6 +1,6 @@
 """LLaVA, native to today's Hugging Face stack. Importing this registers `open_llava` with the Auto classes."""
 
-from transformers_llava.conversion.auto_classes import use_for_builtin
+from transformers_llava.conversion.auto_classes import override_builtin_classes
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration, OpenLlavaModel
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
@@ -19,5 +19,5 @@ __all__ = [
     "OpenLlavaProcessor",
     "__version__",
     "register",
-    "use_for_builtin",
+    "override_builtin_classes",
 ]

@@ -12,7 +12,7 @@ from transformers import (
 from transformers.models.auto import modeling_auto
 from transformers.utils import is_torchvision_available
 
-from transformers_llava.conversion.auto_classes import install
+from transformers_llava.conversion.auto_classes import register_formats
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration, OpenLlavaModel
@@ -38,7 +38,7 @@ def register() -> None:
     AutoImageProcessor.register(OpenLlavaConfig, image_processor_classes=image_processors, exist_ok=True)
     AutoProcessor.register(OpenLlavaConfig, OpenLlavaProcessor, exist_ok=True)
     register_varlen_attention()
-    install()  # original and llava-hf checkpoints
+    register_formats()  # original and llava-hf checkpoints
     # `transformers serve` and the any-to-any pipeline look at names only, and vLLM asks the package for the class.
     name = OpenLlavaForConditionalGeneration.__name__
     modeling_auto.MODEL_MAPPING_NAMES[model_type] = OpenLlavaModel.__name__

@@ -10,7 +10,7 @@ from transformers import LlavaForConditionalGeneration as BuiltinLlava
 from original_folders import write_original
 from tiny import make_image
 from transformers_llava import OpenLlavaConfig, OpenLlavaForConditionalGeneration
-from transformers_llava.conversion.auto_classes import install, use_for_builtin
+from transformers_llava.conversion.auto_classes import override_builtin_classes, register_formats
 from transformers_llava.conversion.load import load_checkpoint
 
 
@@ -172,7 +172,7 @@ def test_settings_of_generation_do_not_leak_from_the_flat_configuration(tmp_path
 
 
 def test_built_in_llava_stays_what_it_is(tmp_path):
-    install()
+    register_formats()
     assert type(AutoConfig.for_model("llava")) is LlavaConfig
     small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = AutoConfig.for_model(
@@ -203,13 +203,13 @@ def test_installing_twice_adds_nothing():
 
     from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 
-    install()
+    register_formats()
     before = (
         CONFIG_MAPPING._extra_content["llava"],
         len(OpenLlavaConfig.dict_normalizers),
         len(OpenLlavaProcessor.fallback_builders),
     )
-    install()
+    register_formats()
     after = (
         CONFIG_MAPPING._extra_content["llava"],
         len(OpenLlavaConfig.dict_normalizers),
@@ -218,7 +218,7 @@ def test_installing_twice_adds_nothing():
     assert before == after
 
 
-def test_use_for_builtin_is_explicit_and_can_be_undone(tmp_path):
+def test_override_builtin_classes_is_explicit_and_can_be_undone(tmp_path):
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, PROCESSOR_MAPPING_NAMES
 
@@ -227,7 +227,7 @@ def test_use_for_builtin_is_explicit_and_can_be_undone(tmp_path):
         dict(PROCESSOR_MAPPING_NAMES),
         dict(PROCESSOR_MAPPING._extra_content),
     )
-    undo = use_for_builtin()
+    undo = override_builtin_classes()
     undo()
     assert before == (
         dict(CONFIG_MAPPING._extra_content),

@@ -14,7 +14,7 @@ from builtin_folders import ONE_WAY_PINPOINTS, PINPOINTS, write_builtin
 from original_folders import write_original
 from tiny import make_image
 from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
-from transformers_llava.conversion.auto_classes import use_for_builtin
+from transformers_llava.conversion.auto_classes import override_builtin_classes
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.export import builtin_type
 from transformers_llava.conversion.parity import check_parity
@@ -82,10 +82,10 @@ def test_pinpoints_that_are_not_their_own_transpose_are_read_as_height_and_width
         assert largest(logits(model, processor, size) - logits(builtin, builtin_processor, size)) < 1e-4
 
 
-def test_use_for_builtin_sends_the_auto_classes_to_ours_until_undone(tmp_path):
+def test_override_builtin_classes_sends_the_auto_classes_to_ours_until_undone(tmp_path):
     write_builtin(tmp_path / "hf", "llava_next")
     before = type(AutoModelForImageTextToText.from_pretrained(tmp_path / "hf")).__name__
-    undo = use_for_builtin()
+    undo = override_builtin_classes()
     try:
         model = AutoModelForImageTextToText.from_pretrained(tmp_path / "hf")
         assert type(model) is OpenLlavaForConditionalGeneration

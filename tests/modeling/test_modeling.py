@@ -17,7 +17,7 @@ from transformers import (
 
 from tiny import PINPOINTS, make_config, make_image, make_model, make_processor
 from transformers_llava import OpenLlavaForConditionalGeneration
-from transformers_llava.modeling.vision.vision_tower import run_vision_tower
+from transformers_llava.modeling.vision.vision_tower import encode_tiles
 
 
 IMAGE = 260  # first id after the vocabulary: no row in the embedding table
@@ -64,7 +64,7 @@ def test_features_of_the_cut_tower_are_those_of_the_whole_one(layer: int | list[
     with torch.no_grad():
         hidden_states = tower(pixels, output_hidden_states=True).hidden_states
         expected = torch.cat([hidden_states[i] for i in config.vision_feature_layers], dim=-1)[:, 1:]
-        actual = run_vision_tower(model.model.vision_tower, config, pixels)
+        actual, _ = encode_tiles(model.model.vision_tower, config, pixels)
     assert torch.equal(actual, expected)
 
 

@@ -1,1 +1,1 @@
-"""Checkpoints of other layouts in, ours out; ours out to the built-in layout."""
+"""Read checkpoints of other layouts, and write ours to the built-in layout."""

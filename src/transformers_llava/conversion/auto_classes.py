@@ -1,8 +1,8 @@
-"""Lets `from_pretrained` and the Auto classes read original and llava-hf checkpoints as they lie on disk.
+"""Let `from_pretrained` and the Auto classes read original and llava-hf checkpoints as they lie on disk.
 
-[`install`] is called by `transformers_llava.registration.register`; it adds hooks to our own classes, and names to the
-registries of transformers. Built-in `llava` stays what it is: the dispatcher under that name answers only for flat
-configurations, which the built-in class cannot read (it would build a random 7B model from them).
+[`register_formats`] is called by `transformers_llava.registration.register`; it adds hooks to our own classes, and
+names to the registries of transformers. Built-in `llava` stays what it is: the dispatcher under that name answers only
+for flat configurations, which the built-in class cannot read (it would build a random 7B model from them).
 """
 
 import logging
@@ -37,7 +37,7 @@ from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 logger = logging.getLogger(__name__)
 
 
-def install() -> None:
+def register_formats() -> None:
     """Adds reading of other layouts; doing it twice changes nothing."""
     _append(OpenLlavaConfig.dict_normalizers, normalize_config)
     _append(OpenLlavaProcessor.fallback_builders, build_processor)
@@ -123,7 +123,7 @@ def adapt_state_dict(
     return {key: tensor.read() if tensor.mapped is None else tensor.mapped for key, tensor in state.items()}
 
 
-def use_for_builtin() -> Callable[[], None]:
+def override_builtin_classes() -> Callable[[], None]:
     """
     Makes the Auto classes build our classes for built-in `llava`, `llava_next` and `llava_onevision` checkpoints too.
 
@@ -136,7 +136,7 @@ def use_for_builtin() -> Callable[[], None]:
 
     Example:
 
-        >>> undo = use_for_builtin()
+        >>> undo = override_builtin_classes()
         >>> type(AutoConfig.for_model("llava")).__name__
         'LlavaConfig'
         >>> undo()
@@ -243,4 +243,4 @@ def _processor_stand_in(class_name: Any) -> tuple[type, type]:
     return key, type(str(class_name), (OpenLlavaProcessor,), {"from_pretrained": classmethod(from_pretrained)})
 
 
-__all__ = ["install", "normalize_config", "use_for_builtin"]
+__all__ = ["normalize_config", "override_builtin_classes", "register_formats"]

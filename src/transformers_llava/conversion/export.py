@@ -1,4 +1,4 @@
-"""Our checkpoint to a folder of the built-in `llava` or `llava_next`: for plain transformers, vLLM, MLX and llama.cpp.
+"""Export our checkpoint to the built-in `llava` or `llava_next`, for plain transformers, vLLM, MLX and llama.cpp.
 
 The folder has the key names of transformers 4.3x to 4.51 (`language_model.model.*`, `vision_tower.vision_model.*`),
 because each of those readers knows them. Its JSON files are written for transformers 4.57 and 5, see export_files.py;

@@ -1,4 +1,4 @@
-"""The same pictures and prompts through two checkpoints, and how far the results lie apart."""
+"""Compare two checkpoints: the same images and prompts through both, and how far the results lie apart."""
 
 from collections.abc import Sequence
 from pathlib import Path

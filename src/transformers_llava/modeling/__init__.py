@@ -1,1 +1,1 @@
-"""Configuration, model, processor: files that transformers can also load alone, as remote code from a Hub folder."""
+"""Define configuration, model and processor of `open_llava`, by transformers' file roles."""

@@ -1,4 +1,4 @@
-"""One nested configuration: vision tower, projector, language model, and how pictures become tokens."""
+"""Configure vision tower, projector, language model, and how images become tokens, in one nested configuration."""
 # No `from __future__ import annotations` here: it would silently switch off the validation of `@strict`.
 
 import re
@@ -80,7 +80,7 @@ class OpenLlavaConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }
     # Contract: each takes (configuration dictionary, folder or Hub id or None) and returns a dictionary in our layout,
-    # or the same one if it does not know the layout. `conversion.auto_classes.install` adds two layouts.
+    # or the same one if it does not know the layout. `conversion.auto_classes.register_formats` adds two layouts.
     dict_normalizers: ClassVar[list[Callable[[dict[str, Any], str | None], dict[str, Any]]]] = []
 
     vision_config: Any = None  # a `PreTrainedConfig` once built

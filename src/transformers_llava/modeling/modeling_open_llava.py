@@ -1,4 +1,4 @@
-"""Token ids and pixels to logits: vision tower, projector, scatter, any causal language model."""
+"""Compute logits of token ids and pixels: vision tower, projector, scatter, any causal language model."""
 
 import pickle
 from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     # Contract: each takes (model, state dict or None, checkpoint files or None) and returns the tensors to load, or
-    # what it was given. `conversion.auto_classes.install` adds the one for original checkpoints.
+    # what it was given. `conversion.auto_classes.register_formats` adds the one for original checkpoints.
     state_dict_adapters: ClassVar[list[Callable[[PreTrainedModel, Any, Any], Any]]] = []
     # A checkpoint of a whole CLIP or SigLIP has a text half and a contrastive head; a flat one may carry a newline.
     _keys_to_ignore_on_load_unexpected = [

@@ -1,4 +1,4 @@
-"""Text with `<image>` markers and pictures to model inputs: a marker becomes as many tokens as its picture costs."""
+"""Turn images and text with `<image>` markers into model inputs: a marker becomes the tokens that its image costs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,7 +45,8 @@ class OpenLlavaProcessor(ProcessorMixin):
     """
 
     # Contract: each takes (folder or Hub id, **hub keyword arguments) and returns a processor for a checkpoint that
-    # has no processor files of ours, or None if it is not concerned. `conversion.auto_classes.install` adds one.
+    # has no processor files of ours, or None if it is not concerned. `conversion.auto_classes.register_formats` adds
+    # one.
     fallback_builders: ClassVar[list[Callable[..., "OpenLlavaProcessor | None"]]] = []
     valid_processor_kwargs = OpenLlavaProcessorKwargs
 

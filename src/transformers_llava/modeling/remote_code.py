@@ -1,4 +1,4 @@
-"""A saved folder to one that `trust_remote_code=True` can load where this package is installed but not imported.
+"""Let `trust_remote_code=True` load a saved folder where this package is installed but not imported.
 
 One small file in the folder points to the package's own classes. So a checkpoint carries no copy of the code that
 could grow old, and without the package transformers says which one to install.

@@ -22,9 +22,9 @@ from transformers_llava.data.batches.samplers import PackedBatchSampler
 from transformers_llava.data.tokens.counting import ExampleLength
 from transformers_llava.training.checkpoints.atomic import (
     TRAINABLE_NAME,
+    atomic_checkpoint,
     load_trainable_part,
     save_trainable_part,
-    whole_or_not_at_all,
 )
 from transformers_llava.training.checkpoints.interruption import Interruption
 from transformers_llava.training.configs import ComponentConfig
@@ -216,7 +216,7 @@ class LlavaTrainer(SFTTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.state.num_input_tokens_seen = self._total_train_tokens  # TRL's own count is not saved
         output_dir = Path(self.args.output_dir)
-        with whole_or_not_at_all(output_dir, self.state.global_step, self.accelerator) as self._folder_of_checkpoints:
+        with atomic_checkpoint(output_dir, self.state.global_step, self.accelerator) as self._folder_of_checkpoints:
             super()._save_checkpoint(model, trial)
         self._folder_of_checkpoints = None
         if self.args.should_save:

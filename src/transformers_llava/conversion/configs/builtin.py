@@ -1,4 +1,4 @@
-"""A nested configuration of llava-hf to ours, field by field."""
+"""Convert a nested configuration of llava-hf to ours, field by field."""
 
 from pathlib import Path
 from typing import Any

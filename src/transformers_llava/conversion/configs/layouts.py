@@ -1,4 +1,4 @@
-"""Configurations of other layouts to ours, each field accounted for.
+"""Convert configurations of other layouts to ours, each field accounted for.
 
 The original writes everything flat into the language model's own configuration; llava-hf nests it like we do, under
 other names. [`convert_config`] says of every field whether it was MAPPED, DEFAULTED or DROPPED and why;

@@ -1,4 +1,4 @@
-"""A flat configuration of the original to ours, field by field."""
+"""Convert a flat configuration of the original to ours, field by field."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The language model's part of a flat original configuration to a `text_config`, each field accounted for."""
+"""Split the language model's part off a flat original configuration, each field accounted for."""
 
 import dataclasses
 from typing import Any

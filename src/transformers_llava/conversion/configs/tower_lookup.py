@@ -1,4 +1,4 @@
-"""The `mm_vision_tower` of an original configuration to a tower that can be read, and whose weights count."""
+"""Find the tower that an original configuration names, and say whose tower weights count."""
 
 import logging
 from dataclasses import dataclass

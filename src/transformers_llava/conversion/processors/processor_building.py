@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, picture settings and configuration to the processor that fits its model."""
+"""Build the processor that fits a checkpoint's model from its tokenizer, image settings and configuration."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A checkpoint's architecture and tokenizer to the name of the conversation template it was trained with.
+"""Choose the conversation template that a checkpoint was trained with, by its architecture and tokenizer.
 
 The original asks the folder's name ("v1", "mistral", "v1.6-34b"), so a renamed folder got another prompt. Here the
 language model's class and the vocabulary decide. What neither shows must be chosen by name: Llama-2-chat

@@ -1,4 +1,4 @@
-"""The vocabulary files of a tokenizer folder to the content of a `tokenizer.json`, and where it puts its "▁".
+"""Turn the vocabulary files of a folder into the content of a `tokenizer.json`, and say where it puts its "▁".
 
 A SentencePiece tokenizer writes "▁" for a space, and one before the first word. Which words are first differs:
 

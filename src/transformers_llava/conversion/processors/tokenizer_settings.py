@@ -1,4 +1,4 @@
-"""The JSON files beside a vocabulary to one record of what the original's tokenizer would have done.
+"""Read the JSON files beside a vocabulary as one record of what the original's tokenizer would have done.
 
 `tokenizer_config.json` wins over `special_tokens_map.json`, and its `added_tokens_decoder` over `added_tokens.json`,
 as in the transformers versions the originals pinned (4.31 to 4.40).

@@ -1,4 +1,4 @@
-"""Weights under another layout's names to exactly the weights our model has: none missing, none left over."""
+"""Check that renamed weights are exactly those our model has: none missing, none left over."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A stage-1 folder with only `mm_projector.bin`, and a language model, to full weights; and the projector cut out."""
+"""Join a stage-1 folder with only `mm_projector.bin` to a language model, and cut the projector out again."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checkpoint files without a vision tower to a complete state dict: the tower's tensors come from its own folder."""
+"""Complete the tensors of checkpoint files that have no vision tower with those of the tower's own folder."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""A packed row to the mask that its decoder needs, or to a refusal where its documents would not be kept apart."""
+"""Choose the mask of a packed row, and refuse a decoder that would not keep its documents apart."""
 
 import inspect
 

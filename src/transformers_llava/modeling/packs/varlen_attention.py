@@ -1,4 +1,4 @@
-"""Attention over packed documents without a mask: `attn_implementation="varlen"`.
+"""Attend over packed documents without a mask: `attn_implementation="varlen"`.
 
 On CUDA it is `torch.nn.attention.varlen`, the flash kernels that ship in torch; elsewhere SDPA document by document,
 which is slow and exact and therefore also the oracle in tests. Inputs that are not packed (generation, padded

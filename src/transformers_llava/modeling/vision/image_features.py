@@ -1,4 +1,4 @@
-"""The pictures of a batch to one layout each, and their tiles to one tensor."""
+"""Lay out the images of a batch, and put the features of their tiles into the sequence."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

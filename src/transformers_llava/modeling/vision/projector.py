@@ -1,4 +1,4 @@
-"""Vision features to language-model embeddings: every projector of the original code bases, under one set of names."""
+"""Project vision features to embeddings of the language model, by every projector of the original code bases."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A vision tower that ends where its features are read, and tiles of features joined to one sequence per picture."""
+"""End a vision tower where its features are read, and read them there."""
 
 from typing import Any
 
@@ -37,30 +37,21 @@ def build_vision_tower(config: OpenLlavaConfig) -> tuple[PreTrainedModel, list[s
     return tower, unwanted
 
 
-def run_vision_tower(tower: PreTrainedModel, config: OpenLlavaConfig, pixel_values: torch.Tensor) -> torch.Tensor:
+def encode_tiles(
+    tower: PreTrainedModel, config: OpenLlavaConfig, pixel_values: torch.Tensor, **kwargs: Any
+) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
     """
-    Tower features at the configured layers.
+    Tower features at the configured layers, and the tower's own output beside them.
 
     A tower without trainable parameters runs without building a graph, also where gradient checkpointing has made its
     embeddings require gradients: nothing is saved for a backward pass that no parameter waits for.
 
     Args:
         pixel_values (`torch.Tensor` of shape `(num_tiles, 3, tile_size, tile_size)`)
+        kwargs: Of the tower; `output_hidden_states` and `output_attentions` are given back only where asked for.
 
     Returns:
-        `torch.Tensor` of shape `(num_tiles, num_patches (+ 1 class token with "full"), vision_hidden_size)`
-    """
-    return encode_tiles(tower, config, pixel_values)[0]
-
-
-def encode_tiles(
-    tower: PreTrainedModel, config: OpenLlavaConfig, pixel_values: torch.Tensor, **kwargs: Any
-) -> tuple[torch.Tensor, BaseModelOutputWithPooling]:
-    """
-    Like [`run_vision_tower`], with the tower's own output beside the features.
-
-    Args:
-        kwargs: Of the tower; `output_hidden_states` and `output_attentions` are given back only where asked for.
+        Features of shape `(num_tiles, num_patches (+ 1 class token with "full"), vision_hidden_size)`, and the output.
     """
     wants_states = kwargs.pop("output_hidden_states", None)
     wants_states = tower.config.output_hidden_states if wants_states is None else wants_states
@@ -93,4 +84,4 @@ def refuse_other_features(config: OpenLlavaConfig, kwargs: dict[str, Any]) -> No
             )
 
 
-__all__ = ["build_vision_tower", "encode_tiles", "refuse_other_features", "run_vision_tower"]
+__all__ = ["build_vision_tower", "encode_tiles", "refuse_other_features"]

@@ -61,7 +61,7 @@ def load_trainable_part(model: nn.Module, folder: Path) -> None:
 
 
 @contextmanager
-def whole_or_not_at_all(output_dir: Path, step: int, accelerator: Any) -> Iterator[Path]:
+def atomic_checkpoint(output_dir: Path, step: int, accelerator: Any) -> Iterator[Path]:
     """
     A folder to write a checkpoint into, which becomes `checkpoint-STEP` when all processes have written all of it.
 
@@ -133,5 +133,5 @@ __all__ = [
     "UNFINISHED_NAME",
     "load_trainable_part",
     "save_trainable_part",
-    "whole_or_not_at_all",
+    "atomic_checkpoint",
 ]

@@ -1,4 +1,4 @@
-"""Which component a parameter belongs to, what of a model learns, and the table that says so."""
+"""Decide what of a model is trainable, component by component, and show it as a table."""
 
 import logging
 import re

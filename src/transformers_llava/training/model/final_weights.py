@@ -1,4 +1,4 @@
-"""A trained model to the weights that are published: what was frozen as it was read, what learnt as it is."""
+"""Collect the weights that are published: what was frozen as it was read, what was trained as it is."""
 
 from typing import Any
 

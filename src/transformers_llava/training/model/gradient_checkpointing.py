@@ -1,4 +1,4 @@
-"""How many layers of the language model compute their activations twice."""
+"""Recompute the activations of as many layers of the language model as asked for."""
 
 from torch import nn
 

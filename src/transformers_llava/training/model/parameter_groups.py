@@ -1,4 +1,4 @@
-"""Trainable parameters to optimizer groups: component x decay, each with its learning rate and its name."""
+"""Sort trainable parameters into optimizer groups: component x decay, each with its learning rate and name."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any

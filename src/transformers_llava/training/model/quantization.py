@@ -1,4 +1,4 @@
-"""A frozen language model to four bits a weight, for stage 1 and LoRA on small GPUs (QLoRA, Dettmers et al. 2023)."""
+"""Quantize a frozen language model to four bits a weight, as QLoRA does (Dettmers et al. 2023), for small GPUs."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -8,9 +8,6 @@ from torch import nn
 
 from transformers_llava.training.configs import ComponentConfig
 from transformers_llava.training.errors import RecipeError
-
-
-QUANTIZATIONS = ("nf4",)
 
 
 def quantize_language_model(model: nn.Module, config: ComponentConfig, compute_dtype: torch.dtype) -> int:
@@ -72,4 +69,4 @@ def quantize_language_model(model: nn.Module, config: ComponentConfig, compute_d
     return len(linear)
 
 
-__all__ = ["QUANTIZATIONS", "quantize_language_model"]
+__all__ = ["quantize_language_model"]
