@@ -1,1 +1,1 @@
-"""Read checkpoints of other layouts, and write ours to the built-in layout."""
+"""Convert checkpoints of other layouts to ours, and ours to the built-in layout."""

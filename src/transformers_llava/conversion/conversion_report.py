@@ -1,4 +1,4 @@
-"""Report what a conversion did with every key and field; the account is printed and saved beside its result."""
+"""Account for every key and field of a conversion: the report that is printed and saved beside its result."""
 
 import json
 import math

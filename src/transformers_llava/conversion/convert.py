@@ -1,4 +1,4 @@
-"""Convert a checkpoint: open the source, write all of it or nothing, and prove that nothing changed."""
+"""Convert a checkpoint: open the source, write it all or nothing, and prove that nothing changed."""
 
 import logging
 import os

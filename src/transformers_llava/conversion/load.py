@@ -1,4 +1,4 @@
-"""Load a checkpoint of any kind as model and processor: what `from_pretrained` cannot do with one folder."""
+"""Load a checkpoint of any kind as model and processor, also where `from_pretrained` has more than one folder."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Compare two checkpoints: the same images and prompts through both, and how far the results lie apart."""
+"""Run the same images and prompts through two checkpoints, and measure how far the results lie apart."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Define configuration, model and processor of `open_llava`, by transformers' file roles."""
+"""Define configuration, model and processor, in files that transformers can also load alone, as remote code."""

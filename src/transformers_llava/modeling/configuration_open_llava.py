@@ -1,4 +1,4 @@
-"""Configure vision tower, projector, language model, and how images become tokens, in one nested configuration."""
+"""Nest vision tower, projector and language model in one configuration that says how images become tokens."""
 # No `from __future__ import annotations` here: it would silently switch off the validation of `@strict`.
 
 import re

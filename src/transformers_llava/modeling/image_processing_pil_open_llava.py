@@ -1,4 +1,4 @@
-"""Turn images into normalised square tiles with PIL and NumPy, bit-equal to the original code base's preprocessing."""
+"""Turn images into normalised square tiles with PIL and NumPy: bit-equal to the original's preprocessing."""
 
 from collections.abc import Sequence
 from functools import lru_cache

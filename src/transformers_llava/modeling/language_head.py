@@ -1,4 +1,4 @@
-"""Hidden states to logits, and router choices to a balancing loss, by the settings of any decoder family."""
+"""Compute logits from hidden states, and a balancing loss from router choices, for any decoder family."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Compute logits of token ids and pixels: vision tower, projector, scatter, any causal language model."""
+"""Compute logits from token ids and pixels: vision tower, projector, scatter, any causal language model."""
 
 import pickle
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Turn images and text with `<image>` markers into model inputs: a marker becomes the tokens that its image costs."""
+"""Turn text with `<image>` markers into model inputs: a marker becomes as many tokens as its image costs."""
 
 from collections.abc import Callable
 from dataclasses import replace

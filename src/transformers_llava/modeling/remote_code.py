@@ -1,4 +1,4 @@
-"""Let `trust_remote_code=True` load a saved folder where this package is installed but not imported.
+"""Make a saved folder loadable with `trust_remote_code=True` where this package is installed but not imported.
 
 One small file in the folder points to the package's own classes. So a checkpoint carries no copy of the code that
 could grow old, and without the package transformers says which one to install.

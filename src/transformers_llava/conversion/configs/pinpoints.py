@@ -1,4 +1,4 @@
-"""Convert lists of canvases to ours, `[width, height]` in the original's order, and back."""
+"""Convert canvas lists as others write them to ours, `[width, height]` in the original's order, and back."""
 
 import ast
 import re

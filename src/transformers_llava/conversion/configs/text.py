@@ -1,4 +1,4 @@
-"""Split the language model's part off a flat original configuration, each field accounted for."""
+"""Convert the language model's part of a flat original configuration to a `text_config`, field by field."""
 
 import dataclasses
 from typing import Any

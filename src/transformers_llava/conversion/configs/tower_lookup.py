@@ -1,4 +1,4 @@
-"""Find the tower that an original configuration names, and say whose tower weights count."""
+"""Find the tower that an original's `mm_vision_tower` means, and decide whose weights count."""
 
 import logging
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Load the tokenizer of an original checkpoint as one fast tokenizer that gives the original's ids.
+"""Build one fast tokenizer that gives the original's ids from the tokenizer folder of its checkpoint.
 
 The original cuts a prompt at every `<image>`, hands each chunk to its own tokenizer, drops the BOS of all chunks but
 the first and joins them with -200. Here `<image>` is a token, the template writes BOS, and one call does the rest. All

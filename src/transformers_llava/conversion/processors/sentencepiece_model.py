@@ -1,4 +1,4 @@
-"""Parse a `tokenizer.model` into pieces, scores and flags, without the sentencepiece and protobuf packages.
+"""Read pieces, scores and flags of a `tokenizer.model`, without the sentencepiece and protobuf packages.
 
 A SentencePiece model is a protocol buffer whose few fields we need have been stable since 2018
 (`sentencepiece_model.proto`: pieces are field 1, the trainer's settings field 2, the normaliser's settings field 3),

@@ -1,4 +1,4 @@
-"""Turn the vocabulary files of a folder into the content of a `tokenizer.json`, and say where it puts its "▁".
+"""Build the content of a `tokenizer.json` from the vocabulary files of a folder, and say where its "▁" goes.
 
 A SentencePiece tokenizer writes "▁" for a space, and one before the first word. Which words are first differs:
 

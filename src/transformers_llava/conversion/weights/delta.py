@@ -1,4 +1,4 @@
-"""Add delta weights of the v0 generation to their LLaMA.
+"""Add the delta weights of the v0 generation to their LLaMA.
 
 LLaMA's licence did not allow publishing changed weights in 2023, so the first checkpoints hold `target - base`.
 """

@@ -1,4 +1,4 @@
-"""Check that renamed weights are exactly those our model has: none missing, none left over."""
+"""Check that weights under another layout's names are exactly ours: none missing, none left over."""
 
 import re
 from pathlib import Path

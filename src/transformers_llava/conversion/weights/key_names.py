@@ -1,4 +1,4 @@
-"""Rename weights of other layouts to ours and back, by tables of two columns that are read in both directions.
+"""Rename weights between other layouts and ours: tables of two columns, read in both directions.
 
 A row pairs a prefix of the other layout with the prefix that stands for it here; what follows is copied. The first row
 that fits decides. Ours are the names of today's built-in LLaVA classes: `model.vision_tower.*`,

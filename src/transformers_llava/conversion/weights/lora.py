@@ -1,4 +1,4 @@
-"""Merge an unmerged LoRA folder into the weights of its base.
+"""Merge an unmerged LoRA folder into its base.
 
 The original's LoRA folders hold `adapter_config.json`, `adapter_model.*`, `config.json` and `non_lora_trainables.bin`
 (what was trained beside the adapter: the projector). Merging adds `scale * B @ A` to each adapted weight when it is

@@ -1,4 +1,4 @@
-"""Lay out images as tiles, feature grids and token counts: integer geometry, no pixels and no torch.
+"""Compute tiles, feature grids and token counts from image sizes: integer geometry, no pixels and no torch.
 
 One function, [`image_layout`], answers "what becomes of a picture of this size?". The processor expands `<image>` by
 it, length counting sums it, the image processor cuts tiles by it and the model merges features by it, so that the four

@@ -1,4 +1,4 @@
-"""Complete the tensors of checkpoint files that have no vision tower with those of the tower's own folder."""
+"""Complete checkpoint files that lack a vision tower with the tensors of the tower's own folder."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Choose the mask of a packed row, and refuse a decoder that would not keep its documents apart."""
+"""Build the mask that a decoder needs for a packed row, or refuse where its documents would not be kept apart."""
 
 import inspect
 

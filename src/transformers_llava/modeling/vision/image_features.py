@@ -1,4 +1,4 @@
-"""Lay out the images of a batch, and put the features of their tiles into the sequence."""
+"""Lay out the images of a batch, and join their tiles to one tensor of features."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

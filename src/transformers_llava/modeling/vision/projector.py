@@ -1,4 +1,4 @@
-"""Project vision features to embeddings of the language model, by every projector of the original code bases."""
+"""Project vision features to embeddings: every projector of the original code bases, under one set of names."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Assemble a LLaVA from a language model, a tower and a fresh projector, or load the checkpoint to start from."""
+"""Assemble a LLaVA from language model, vision tower and a fresh projector, or load an earlier checkpoint."""
 
 import logging
 from typing import Any

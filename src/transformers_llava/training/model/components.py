@@ -1,4 +1,4 @@
-"""Decide what of a model is trainable, component by component, and show it as a table."""
+"""Tell which component a parameter belongs to and what of a model is trainable, and print the table of it."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Collect the weights that are published: what was frozen as it was read, what was trained as it is."""
+"""Store a trained model as it is published: what was frozen as it was read, what was trained as it is."""
 
 from typing import Any
 

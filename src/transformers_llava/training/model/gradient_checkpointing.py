@@ -1,4 +1,4 @@
-"""Recompute the activations of as many layers of the language model as asked for."""
+"""Choose how many layers of the language model compute their activations twice."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""Sort trainable parameters into optimizer groups: component x decay, each with its learning rate and name."""
+"""Group trainable parameters for the optimizer: component x decay, each with its learning rate and its name."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any

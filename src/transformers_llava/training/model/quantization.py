@@ -1,4 +1,4 @@
-"""Quantize a frozen language model to four bits a weight, as QLoRA does (Dettmers et al. 2023), for small GPUs."""
+"""Quantize a frozen language model to four bits, for stage 1 and LoRA on small GPUs (Dettmers et al. 2023)."""
 
 from importlib.util import find_spec
 from typing import Any
