@@ -187,7 +187,7 @@ def test_ids_and_labels_equal_the_recorded_ones_of_the_original(golden: Path, re
     for sample in run["samples"]:
         if sample["id"] in ("empty_answer", "two_image_tags_in_one_turn", "answer_contains_role_marker"):
             continue  # refused here; refused here (two markers, one image); wholly masked by the original
-        record = to_example(recorded["records"][sample["id"]], source="golden", image_root=golden / "images")
+        record, _ = to_example(recorded["records"][sample["id"]], source="golden", image_root=golden / "images")
         # The original cuts text samples when they are tokenised, image samples (much) later.
         encoded = encode_example(
             record, processor, max_length=None if sample["has_image"] else run["model_max_length"]

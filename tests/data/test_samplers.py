@@ -1,14 +1,15 @@
 """Orders of training: packed steps that do not depend on the world, and the original's grouped batches."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
-from transformers_llava.data.batches import original_order as grouping
-from transformers_llava.data.batches.samplers import ModalityGroupedSampler, PackedBatchSampler
+from transformers_llava.data.batches.original_order import OriginalOrder, group_by_length, group_by_modality
+from transformers_llava.data.batches.samplers import PackedBatchSampler
 
 
 LENGTHS = [int(length) for length in torch.randint(5, 90, (50,), generator=torch.Generator().manual_seed(3))]
@@ -111,18 +112,14 @@ def test_an_order_that_cannot_be_is_refused(arguments, complaint):
         packed(**arguments)
 
 
-def recorded_orders() -> list:
-    rules = {
-        "get_modality_length_grouped_indices": "group_by_modality",
-        "get_modality_length_grouped_indices_auto": "group_by_modality_auto",
-        "get_length_grouped_indices_auto_single": "group_by_length_then_shuffle",
-        "get_variable_length_grouped_indices": "group_by_variable_length",
-    }
-    return list(rules.items())
+RECORDED = [
+    ("get_modality_length_grouped_indices", group_by_modality),
+    ("get_length_grouped_indices", group_by_length),
+]
 
 
-@pytest.mark.parametrize(("function", "rule"), recorded_orders())
-def test_grouped_orders_equal_the_recorded_ones_of_the_original(golden: Path, function: str, rule: str):
+@pytest.mark.parametrize(("function", "rule"), RECORDED)
+def test_grouped_orders_equal_the_recorded_ones_of_the_original(golden: Path, function: str, rule: Callable):
     num_checked = 0
     for file in ("sampler.json", "sampler_next.json"):
         for case in json.loads((golden / "utilities" / file).read_text())["cases"]:
@@ -131,7 +128,7 @@ def test_grouped_orders_equal_the_recorded_ones_of_the_original(golden: Path, fu
             seed = case["generator_seed"]
             generator = None if seed is None else torch.Generator().manual_seed(seed)
             torch.manual_seed(case["global_torch_manual_seed"])
-            order = getattr(grouping, rule)(case["lengths"], case["batch_size"], case["world_size"], generator)
+            order = rule(case["lengths"], case["batch_size"], case["world_size"], generator)
             assert order == case["indices"], case["name"]
             num_checked += 1
     assert num_checked > 0
@@ -139,19 +136,21 @@ def test_grouped_orders_equal_the_recorded_ones_of_the_original(golden: Path, fu
 
 def test_a_batch_holds_one_modality_and_the_rest_comes_last():
     lengths = [7, -7, 8, -8, 9, -9, 3, -3, 4, -4]
-    order = list(ModalityGroupedSampler(2, 1, lengths))
+    order = group_by_modality(lengths, 2, 1)
     assert sorted(order) == list(range(10))
     batches = [order[start : start + 2] for start in range(0, 8, 2)]
     assert all(lengths[first] * lengths[second] > 0 for first, second in batches)
 
 
-@pytest.mark.parametrize("rule", ["modality", "modality_auto", "variable_length"])
-@pytest.mark.parametrize("lengths", [[7, -7, 8, -8, 9, -9, 3, -3, 4], [1, 2, 3, 4, 5], [-1, -2, -3]])
-def test_the_grouped_sampler_is_as_long_as_it_says(rule: str, lengths: list[int]):
-    sampler = ModalityGroupedSampler(2, 2, lengths, rule=rule)
+@pytest.mark.parametrize("order", ["random", "modality_length"])
+@pytest.mark.parametrize("num_words", [[7, -7, 8, -8, 9, -9, 3, -3, 4], [1, 2, 3, 4, 5], [-1, -2, -3]])
+def test_an_original_order_is_as_long_as_it_says(order: str, num_words: list[int]):
+    settings = {"batch_size": 2, "world_size": 1, "accumulation_steps": 2, "rank": 0, "seed": 0}
+    sampler = OriginalOrder(num_words, order=order, **settings)
     assert len(list(sampler)) == len(sampler)
 
 
 def test_a_length_without_a_sign_is_refused():
-    with pytest.raises(ValueError, match="a length is 0"):
-        ModalityGroupedSampler(2, 1, [3, 0])
+    settings = {"batch_size": 2, "world_size": 1, "accumulation_steps": 1, "rank": 0, "seed": 0}
+    with pytest.raises(ValueError, match="no word, so no length"):
+        OriginalOrder([3, 0], order="modality_length", **settings)

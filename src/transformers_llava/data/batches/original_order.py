@@ -5,16 +5,16 @@ are kept as they are, oddities included. `packing` is the way to train today.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers.trainer_pt_utils import BatchRebalanceSampler, get_length_grouped_indices
+from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.source import image_root_of
-from transformers_llava.data.records.formats import to_example_with_notes
+from transformers_llava.data.records.formats import to_example
 from transformers_llava.data.records.readers import read_records
 from transformers_llava.data.records.record_store import message_digest
 from transformers_llava.data.schema import Example, RecordError
@@ -41,15 +41,6 @@ def group_by_length(
     return [index for batch in batches for index in batch]
 
 
-def group_by_length_then_shuffle(
-    lengths: Sequence[int], batch_size: int, num_parts: int, generator: torch.Generator | None = None
-) -> list[int]:
-    """LLaVA-NeXT's "auto" rule: similar lengths over 50 global batches at a time, and the batches shuffled after."""
-    order = get_length_grouped_indices(list(lengths), batch_size * num_parts, generator=generator)
-    batches = [_balanced(batch, lengths, num_parts) for batch in _chunks(order, batch_size * num_parts)]
-    return [index for place in _permutation(len(batches), generator) for index in batches[place]]
-
-
 def group_by_modality(
     lengths: Sequence[int], batch_size: int, num_parts: int, generator: torch.Generator | None = None
 ) -> list[int]:
@@ -61,58 +52,22 @@ def group_by_modality(
     """
     if _is_one_modality(lengths):
         return group_by_length(lengths, batch_size, num_parts, generator)  # text stays negative: shortest first
-    batches, remainder = _batches_by_modality(lengths, batch_size, num_parts, group_by_length)
+    batches, remainder = _batches_by_modality(lengths, batch_size, num_parts)
     order = [index for place in _permutation(len(batches), generator) for index in batches[place]]
     return order + sorted(remainder)
-
-
-def group_by_modality_auto(
-    lengths: Sequence[int], batch_size: int, num_parts: int, generator: torch.Generator | None = None
-) -> list[int]:
-    """LLaVA-NeXT's `group_by_modality_length_auto`. It leaves the last batch of each modality out."""
-    if _is_one_modality(lengths):
-        return group_by_length_then_shuffle(lengths, batch_size, num_parts, generator)
-    batches, _ = _batches_by_modality(lengths, batch_size, num_parts, group_by_length_then_shuffle)
-    return [index for place in _permutation(len(batches), generator) for index in batches[place]]
-
-
-def group_by_variable_length(
-    lengths: Sequence[int], batch_size: int, num_parts: int, generator: torch.Generator | None = None
-) -> list[int]:
-    """LLaVA-NeXT's `group_by_varlen`: eight global batches of similar length are mixed, then all batches shuffled."""
-    rank = _permutation(len(lengths), generator)
-    by_length = sorted(range(len(lengths)), key=lambda index: lengths[index], reverse=True)
-    mixed = [
-        index
-        for group in _chunks(by_length, batch_size * num_parts * 8)
-        for index in sorted(group, key=lambda index: rank[index], reverse=True)
-    ]
-    batches = _chunks(mixed, batch_size * num_parts)
-    return [index for place in _permutation(len(batches), generator) for index in batches[place]]
-
-
-GroupingRule = Callable[[Sequence[int], int, int, torch.Generator | None], list[int]]
-
-GROUPING_RULES: dict[str, GroupingRule] = {
-    "modality": group_by_modality,
-    "modality_auto": group_by_modality_auto,
-    "variable_length": group_by_variable_length,
-}
 
 
 def _is_one_modality(lengths: Sequence[int]) -> bool:
     return all(length > 0 for length in lengths) or all(length < 0 for length in lengths)
 
 
-def _batches_by_modality(
-    lengths: Sequence[int], batch_size: int, num_parts: int, rule: GroupingRule
-) -> tuple[list[list[int]], list[int]]:
+def _batches_by_modality(lengths: Sequence[int], batch_size: int, num_parts: int) -> tuple[list[list[int]], list[int]]:
     """Global batches of one modality each; the last batch of both, complete or not, is returned apart."""
     batches: list[list[int]] = []
     remainder: list[int] = []
     for sign in (1, -1):
         indices = [index for index, length in enumerate(lengths) if length * sign > 0]
-        order = rule([abs(lengths[index]) for index in indices], batch_size, num_parts, None)
+        order = group_by_length([abs(lengths[index]) for index in indices], batch_size, num_parts)
         chunks = _chunks([indices[place] for place in order], batch_size * num_parts)
         batches += chunks[:-1]
         remainder += chunks[-1]
@@ -164,7 +119,7 @@ def _words_as_written(config: MixtureConfig) -> Iterator[tuple[bytes, int]]:
             if not isinstance(turns, list):
                 continue
             try:
-                example, _ = to_example_with_notes(
+                example, _ = to_example(
                     raw.record,
                     source=source.name,
                     image_root=image_root,
@@ -280,15 +235,10 @@ class OriginalOrder(BatchRebalanceSampler):
 
 
 __all__ = [
-    "GROUPING_RULES",
-    "GroupingRule",
     "ORDERS",
     "OriginalOrder",
     "ROLE_MARKERS",
     "count_words",
     "group_by_length",
-    "group_by_length_then_shuffle",
     "group_by_modality",
-    "group_by_modality_auto",
-    "group_by_variable_length",
 ]

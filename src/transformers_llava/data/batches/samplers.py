@@ -1,12 +1,10 @@
-"""Lengths and a seed to the order of training: packed steps, or the original's modality-and-length-grouped batches."""
+"""Draw the optimizer steps of an epoch from lengths and a seed, and deal each into packs."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
-from transformers_llava.data.batches.original_order import GROUPING_RULES
 from transformers_llava.data.batches.packing import PackingReport, deal_step
 
 
@@ -116,61 +114,4 @@ class PackedBatchSampler(BatchRebalanceSampler):
         return torch.randperm(len(self.lengths), generator=generator).tolist()
 
 
-class ModalityGroupedSampler(Sampler[int]):
-    """
-    The order of the original's `group_by_modality_length`, for the padded path.
-
-    Equal in rule to the original, down to its use of the random state: the order inside the global batches comes from
-    torch's global generator, only the order of the batches from `generator`.
-
-    Args:
-        batch_size (`int`):
-            Examples per rank and micro-step.
-        num_batches_per_step (`int`):
-            World size times accumulation steps (the original calls it world size).
-        lengths (`Sequence[int]`):
-            Length per example (the original counts words), negative for an example without a picture; never 0.
-        generator (`torch.Generator`, *optional*):
-            Orders the batches. By default torch's global one, as in the original.
-        rule (`str`, *optional*, defaults to `"modality"`):
-            `modality` takes every example once and ends with a mixed batch; LLaVA-NeXT's `modality_auto` leaves that
-            batch out; its `variable_length` does not separate modalities.
-    """
-
-    def __init__(
-        self,
-        batch_size: int,
-        num_batches_per_step: int,
-        lengths: Sequence[int],
-        generator: torch.Generator | None = None,
-        *,
-        rule: str = "modality",
-    ) -> None:
-        if rule not in GROUPING_RULES:
-            raise ValueError(f"the rule must be one of {sorted(GROUPING_RULES)}, not {rule!r}.")
-        if any(length == 0 for length in lengths):
-            raise ValueError(
-                "a length is 0: it has no sign, so the example belongs to no modality. Remove the example."
-            )
-        self.batch_size = batch_size
-        self.num_batches_per_step = num_batches_per_step
-        self.lengths = list(lengths)
-        self.generator = generator
-        self.rule = rule
-
-    def __len__(self) -> int:
-        """Examples of one pass; `modality_auto` leaves the last batch of each modality out."""
-        return len(self.lengths) - (self._num_left_out() if self.rule == "modality_auto" else 0)
-
-    def __iter__(self) -> Iterator[int]:
-        rule = GROUPING_RULES[self.rule]
-        yield from rule(self.lengths, self.batch_size, self.num_batches_per_step, self.generator)
-
-    def _num_left_out(self) -> int:
-        num_images = sum(length > 0 for length in self.lengths)
-        counts = [num_images, len(self.lengths) - num_images]
-        step = self.batch_size * self.num_batches_per_step
-        return sum((count - 1) % step + 1 for count in counts) if all(counts) else 0
-
-
-__all__ = ["ModalityGroupedSampler", "PackedBatchSampler"]
+__all__ = ["PackedBatchSampler"]

@@ -12,7 +12,7 @@ from transformers_llava.data.batches.collators import RejectRecord
 from transformers_llava.data.batches.packing import deal_step
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.mixture.source import image_root_of
-from transformers_llava.data.records.formats import to_example_with_notes
+from transformers_llava.data.records.formats import to_example
 from transformers_llava.data.records.readers import HUB_SCHEME, RawRecord, read_records
 from transformers_llava.data.schema import Example, RecordError
 from transformers_llava.data.tokens.counting import TokenCounter
@@ -85,7 +85,7 @@ class StreamedMixture:
     def _accept(self, raw: RawRecord, source: SourceConfig, image_root: Path | None) -> StreamedExample:
         if raw.error is not None:
             raise raw.error.of(f"{source.name}/{raw.position}")
-        example, _ = to_example_with_notes(
+        example, _ = to_example(
             raw.record,
             source=source.name,
             image_root=image_root,

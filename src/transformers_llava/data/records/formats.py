@@ -27,10 +27,17 @@ _ROLES = {
 
 
 def to_example(
-    record: Any, *, source: str, image_root: Path | None, format: RecordFormat = "auto", default_id: str = "?"
-) -> Example:
+    record: Any,
+    *,
+    source: str,
+    image_root: Path | None,
+    format: RecordFormat = "auto",
+    default_id: str = "?",
+    allow_remote: bool = False,
+    collapse_markers: bool = False,
+) -> tuple[Example, tuple[str, ...]]:
     """
-    Turn one raw record into an `Example`.
+    Turn one raw record into an `Example`, and say what was changed on the way.
 
     `<image>` in a text is an image exactly where the record declares one: the markers of the human turns (LLaVA) or of
     string contents (chat messages) must be as many as its images. A record without images keeps `<image>` as text, and
@@ -49,35 +56,23 @@ def to_example(
             `llava`, `sharegpt` (its text-only sibling), `messages`, or `auto`, which looks at the keys.
         default_id (`str`, *optional*):
             Id for a record that has none.
+        allow_remote (`bool`, *optional*, defaults to `False`):
+            A picture may be an address (`http`, `https`), which is fetched when it is first opened.
+        collapse_markers (`bool`, *optional*, defaults to `False`):
+            Several `<image>` of a turn become one at its front, as LLaVA does, also where only one picture was meant.
+
+    Returns:
+        `(Example, tuple[str, ...])`: the example, and words to count, such as `leading_answer_dropped`.
 
     Raises:
         `RecordError`: with its reason, for a record that must not be trained on.
 
     ```python
     >>> record = {"id": 7, "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
-    >>> to_example(record, source="chat", image_root=None)["messages"][0]
+    >>> example, notes = to_example(record, source="chat", image_root=None)
+    >>> example["messages"][0]
     {'role': 'user', 'content': [{'type': 'text', 'text': 'Hi'}]}
     ```
-    """
-    return to_example_with_notes(record, source=source, image_root=image_root, format=format, default_id=default_id)[0]
-
-
-def to_example_with_notes(
-    record: Any,
-    *,
-    source: str,
-    image_root: Path | None,
-    format: RecordFormat = "auto",
-    default_id: str = "?",
-    allow_remote: bool = False,
-    collapse_markers: bool = False,
-) -> tuple[Example, tuple[str, ...]]:
-    """
-    `to_example`, and what was changed on the way, as words to count: `leading_answer_dropped`.
-
-    With `collapse_markers` several `<image>` of a turn become one at its front, as LLaVA does, also where only one
-    picture was meant. With `allow_remote` a picture may be an address (`http`, `https`), which is fetched when it is
-    first opened.
     """
     record_id = default_id
     try:
@@ -304,4 +299,4 @@ def _invalid(message: str) -> RecordError:
     return RecordError("invalid_record", message)
 
 
-__all__ = ["IMAGE_MARKER", "RecordFormat", "to_example", "to_example_with_notes"]
+__all__ = ["IMAGE_MARKER", "RecordFormat", "to_example"]

@@ -23,7 +23,7 @@ from transformers_llava.data.cache import (
     warn_unkept,
 )
 from transformers_llava.data.records.filters import RecordFilter
-from transformers_llava.data.records.formats import RecordFormat, to_example_with_notes
+from transformers_llava.data.records.formats import RecordFormat, to_example
 from transformers_llava.data.records.readers import RawRecord, content_key, read_records
 from transformers_llava.data.reports import SourceReport
 from transformers_llava.data.schema import EXAMPLE_FEATURES, Example, ImageReference, RecordError
@@ -208,7 +208,7 @@ class _Writer:
         try:
             if raw.error is not None:
                 raise raw.error.of(f"{request.name}/{raw.position}")
-            example, notes = to_example_with_notes(
+            example, notes = to_example(
                 raw.record,
                 source=request.name,
                 image_root=request.image_root,
