@@ -89,8 +89,8 @@ def measure(folder: Path, num_proc: int) -> dict[str, Any]:
     from stand_in import make_processor
 
     from transformers_llava.data.batches.samplers import PackedBatchSampler
-    from transformers_llava.data.mixture.build import build_mixture
     from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+    from transformers_llava.data.mixture.mixture_building import build_mixture
     from transformers_llava.data.tokens.length_filter import measure_examples
 
     processor = make_processor(folder)

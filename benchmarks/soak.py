@@ -172,7 +172,7 @@ def two_processes(recipe: Path, output_dir: Path) -> tuple[list[str], dict[str, 
     """The same on two processes of FSDP2, by the launcher of the tests."""
     sys.path.insert(0, str(ROOT / "tests"))
     from distributed.launching import command_of, environment_of
-    from transformers_llava.training.recipe_file import read_recipe
+    from transformers_llava.training.recipe.recipe_file import read_recipe
 
     cases = [{**read_recipe(recipe), "gradient_accumulation_steps": 1, "resume_from_checkpoint": True}]
     output_dir.mkdir(parents=True, exist_ok=True)

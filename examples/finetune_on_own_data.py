@@ -8,7 +8,7 @@ The command `llava train --config tiny/2_instruct` does the same, and on several
 
 import argparse
 
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.sft import train
 
 

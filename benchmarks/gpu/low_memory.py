@@ -15,8 +15,8 @@ from benchmarks.gpu.measuring import device_seconds, figure, forget_peak, main, 
 from benchmarks.gpu.shapes import Sample, Shapes, fewer_layers, make_ours, num_tokens, packed_batch, stage_samples
 from benchmarks.harness.results import Comparison
 from transformers_llava.modeling.packs.varlen_attention import VARLEN
-from transformers_llava.training.configs import ComponentConfig
 from transformers_llava.training.model.quantization import quantize_language_model
+from transformers_llava.training.recipe.configs import ComponentConfig
 
 
 CAP = 10.0  # GB, and what is promised

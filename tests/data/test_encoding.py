@@ -9,7 +9,7 @@ import torch
 import tiny
 from transformers_llava import OpenLlavaProcessor
 from transformers_llava.chat_templates import load_chat_template
-from transformers_llava.data.records.formats import to_example
+from transformers_llava.data.records.record_formats import to_example
 from transformers_llava.data.schema import IGNORE_INDEX, RecordError
 from transformers_llava.data.tokens.chat_rendering import encode_rendered, render_marked, writes_control_tokens
 from transformers_llava.data.tokens.counting import count_tokens

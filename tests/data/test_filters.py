@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.mixture.source import load_source
 from transformers_llava.data.records.filters import RecordFilter
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data.records.formats import to_example
+from transformers_llava.data.records.record_formats import to_example
 from transformers_llava.data.schema import RecordError
 
 

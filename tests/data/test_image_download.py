@@ -11,8 +11,8 @@ from transformers_llava.data.images import connection as connecting
 from transformers_llava.data.images import download as remote
 from transformers_llava.data.images.connection import ALLOWED_HOSTS
 from transformers_llava.data.images.download import fetch_image, fetch_image_root, remote_file
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.mixture.source import image_root_of, load_source
 from transformers_llava.data.schema import RecordError
 

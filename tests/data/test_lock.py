@@ -10,7 +10,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.mixture.lock import (
     compare_locks,
@@ -19,6 +18,7 @@ from transformers_llava.data.mixture.lock import (
     read_lock,
     write_lock,
 )
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.mixture.subsampling import TokenBudget
 from transformers_llava.data.reports import LengthReport
 

@@ -9,8 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.schema import RecordError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data.mixture.build import build_mixture
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.mixture.mixture_file import read_mixture_file
 
 

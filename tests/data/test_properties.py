@@ -15,9 +15,9 @@ from PIL import Image
 
 import tiny
 from transformers_llava.data.batches.samplers import PackedBatchSampler
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.mixture.lock import compare_locks, make_lock
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.tokens.length_filter import measure_examples
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from transformers_llava.data.mixture.config import SourceConfig
 from transformers_llava.data.mixture.mixture_file import list_mixtures, read_mixture_file
-from transformers_llava.data.mixture.provenance import (
+from transformers_llava.data.mixture.published_parts import (
     NO_PICTURE,
     Download,
     SourcePart,

@@ -17,8 +17,8 @@ from datasets import Dataset
 from transformers_llava.data import cache as keeping
 from transformers_llava.data.cache import keep_file, only_one, remove_leftovers
 from transformers_llava.data.mixture import image_verification as verification
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.mixture.source import load_source
 from transformers_llava.data.records import record_store as parsing
 from transformers_llava.data.schema import EXAMPLE_FEATURES

@@ -10,7 +10,7 @@ import pytest
 
 from transformers_llava.data.mixture.config import SourceConfig
 from transformers_llava.data.mixture.mixture_file import read_mixture_file
-from transformers_llava.data.mixture.provenance import published_counts
+from transformers_llava.data.mixture.published_parts import published_counts
 from transformers_llava.data.mixture.source import load_source
 
 

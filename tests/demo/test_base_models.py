@@ -12,8 +12,8 @@ from transformers_llava.demo.base_models.vision_tower import VisionTowerSettings
 from transformers_llava.demo.data.scenes import write_scenes
 from transformers_llava.demo.data.source_files import SourceFiles
 from transformers_llava.demo.data.text_only import write_text_only
-from transformers_llava.training.configs import ModelConfig
 from transformers_llava.training.model.assembly import assemble_model
+from transformers_llava.training.recipe.configs import ModelConfig
 
 
 SMALL_TOWER = VisionTowerSettings(hidden_size=32, num_layers=2, text_hidden_size=32, num_steps=15, batch_size=16)

@@ -20,8 +20,8 @@ from accelerate.utils import DistributedType
 
 from transformers_llava.training import trainer
 from transformers_llava.training.distributed import unshard_output_embeddings
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.sft import train
 
 

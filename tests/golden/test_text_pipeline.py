@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from transformers_llava import OpenLlavaProcessor
-from transformers_llava.data.records.formats import to_example
+from transformers_llava.data.records.record_formats import to_example
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.tokens.encoding import encode_example
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.sft import train
 from transformers_llava.training.trainer import LlavaTrainer
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from transformers_llava.artifacts.local_paths import PLACES_NAME
 from transformers_llava.artifacts.untrusted import DocumentError
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.lock import make_lock
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.hub.publication.bundle import copy_own_parts
 from transformers_llava.hub.publication.bundled_data import MissingPartError
 from transformers_llava.hub.recipe_folder import write_recipe_folder

@@ -11,7 +11,7 @@ from transformers_llava.artifacts.run_record import RunRecordError, read_run, st
 from transformers_llava.hub.publication.bundle import copy_own_parts
 from transformers_llava.hub.publication.bundled_data import MissingPartError
 from transformers_llava.hub.recipe_folder import recipe_texts, sorted_settings, stage_command, write_recipe_folder
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.recipe import Recipe
 
 from .two_stages import shared_two_stages
 

@@ -12,7 +12,7 @@ from transformers import CLIPVisionModel, LlamaForCausalLM
 
 import tiny
 from transformers_llava.artifacts.run_record import RunRecord
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.sft import train
 
 

@@ -9,9 +9,9 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, SiglipVisionModel
 
 import tiny
-from transformers_llava.training.configs import ModelConfig
-from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.model.assembly import load_model, load_processor
+from transformers_llava.training.recipe.configs import ModelConfig
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 def config_of(parts: Path, **overrides: object) -> ModelConfig:

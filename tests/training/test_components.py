@@ -7,8 +7,6 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from transformers_llava.training.configs import ComponentConfig
-from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.model.components import (
     apply_component_config,
     component_of,
@@ -17,6 +15,8 @@ from transformers_llava.training.model.components import (
     lora_config,
 )
 from transformers_llava.training.model.parameter_groups import build_parameter_groups
+from transformers_llava.training.recipe.configs import ComponentConfig
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 ALIGN = {

@@ -60,7 +60,7 @@ def cases(fields: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
 @pytest.fixture(scope="module")
 def reference(cases: dict, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
     """Each case in one process: four packs a step, where two processes take two each."""
-    from transformers_llava.training.recipe import Recipe
+    from transformers_llava.training.recipe.recipe import Recipe
     from transformers_llava.training.sft import train
 
     weights = {}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from transformers_llava.training.distributed import backend_facts, check_backend, describe_backend
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 def accelerator(kind: str, num_processes: int = 1, **state) -> SimpleNamespace:

@@ -17,8 +17,8 @@ from transformers_llava.data.batches.collators import PackedCollator
 from transformers_llava.data.batches.samplers import PackedBatchSampler
 from transformers_llava.data.schema import EXAMPLE_FEATURES
 from transformers_llava.data.tokens.counting import measure_example
-from transformers_llava.training.configs import ComponentConfig, LlavaSFTConfig
 from transformers_llava.training.model.components import apply_component_config
+from transformers_llava.training.recipe.configs import ComponentConfig, LlavaSFTConfig
 from transformers_llava.training.trainer import LlavaTrainer
 
 

@@ -16,8 +16,8 @@ from transformers_llava.training.estimate.flops import flops_per_example
 from transformers_llava.training.estimate.gpus import GPUS
 from transformers_llava.training.estimate.report import Plan, format_plan, make_plan
 from transformers_llava.training.estimate.shapes import DataShape
-from transformers_llava.training.recipe import Recipe
-from transformers_llava.training.recipe_file import read_recipe
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_file import read_recipe
 
 
 REAL = [name for name in list_recipes() if not name.startswith("tiny/")]

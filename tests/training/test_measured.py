@@ -8,8 +8,8 @@ from transformers_llava.packaged import recipe_path
 from transformers_llava.training.estimate.gpus import GPUS
 from transformers_llava.training.estimate.measured import MeasuredShare, find_share, read_measured
 from transformers_llava.training.estimate.report import ASSUMED_MFU, Plan, format_plan, make_plan
-from transformers_llava.training.recipe import Recipe
-from transformers_llava.training.recipe_file import apply_flags, read_recipe
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 
 
 SHARE = MeasuredShare("NVIDIA H200", 2, 0.5, "packed", "2026-12-01", "python -m benchmarks.gpu.training", "a/b.json")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from transformers_llava.data.batches.original_order import OriginalOrder, count_words
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.data.mixture.mixture_building import build_mixture
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 WORDS = [15, 18, 29, -8, -21, 245, 16, 13, 13, 13, 1]  # of the recorded run's eleven samples

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 def save_gpt_oss(folder: Path) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.trainer import LlavaTrainer
 
 

@@ -13,10 +13,10 @@ from transformers_llava.artifacts.run_record import read_run_record
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.mixture_file import read_mixture_file
-from transformers_llava.training.configs import ModelConfig
-from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.provenance import PLACES_NAME, previous_places, published_mixture, write_places
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.configs import ModelConfig
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 def test_the_second_stage_tells_what_both_stages_were_made_of(

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from transformers_llava.training.configs import ComponentConfig
-from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.model.quantization import quantize_language_model
+from transformers_llava.training.recipe.configs import ComponentConfig
+from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.trainer import LlavaTrainer
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.recipe import Recipe, describe_fields, known_fields
-from transformers_llava.training.recipe_file import apply_flags, read_recipe
+from transformers_llava.training.recipe.recipe import Recipe, describe_fields, known_fields
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 
 
 RECIPES = Path(__file__).parents[2] / "src/transformers_llava/recipes"

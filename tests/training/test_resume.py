@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 STEPS = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 1}  # three steps an epoch

@@ -9,7 +9,7 @@ import pytest
 
 from transformers_llava.data.schema import RecordError
 from transformers_llava.training import sft
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.trainer import LlavaTrainer
 
 

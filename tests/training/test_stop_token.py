@@ -9,9 +9,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 import tiny
-from transformers_llava.training.configs import DataConfig
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.resolve import chat_template_of_recipe
+from transformers_llava.training.recipe.configs import DataConfig
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.resolve import chat_template_of_recipe
 
 
 def without_s(folder: Path) -> PreTrainedTokenizerFast:

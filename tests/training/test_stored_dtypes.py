@@ -12,8 +12,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from builtin_folders import write_builtin
-from transformers_llava.training.configs import ModelConfig
 from transformers_llava.training.model.assembly import load_model, source_state
+from transformers_llava.training.recipe.configs import ModelConfig
 
 
 def dtypes_in(state: dict[str, torch.Tensor], *prefixes: str) -> set[torch.dtype]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 STREAM = {"streaming": True, "streaming_window": 2, "max_steps": 5, "packed": True}  # three steps a pass

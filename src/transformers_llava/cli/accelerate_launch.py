@@ -17,8 +17,8 @@ from transformers_llava.cli.child_process import own_group, passing_on_signals, 
 from transformers_llava.cli.errors import CommandError
 from transformers_llava.cli.extras import require_extra
 from transformers_llava.packaged import accelerate_config_path, packaged_name
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.recipe_file import apply_flags, mode_of, read_recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.recipe_file import apply_flags, mode_of, read_recipe
 
 
 TRAINING_MODULE = "transformers_llava.training.sft"

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import torch.distributed
 
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 Result = TypeVar("Result")

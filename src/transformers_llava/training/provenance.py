@@ -15,10 +15,10 @@ from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.data.mixture.config import SourceConfig
 from transformers_llava.data.mixture.mixture_file import default_data_root
 from transformers_llava.data.records.readers import HUB_SCHEME
-from transformers_llava.training.configs import ModelConfig
 from transformers_llava.training.environment import installed_packages
-from transformers_llava.training.recipe import Recipe
-from transformers_llava.training.resolve import _ROLES, base_models, mixture_config_of_recipe, previous_stages
+from transformers_llava.training.recipe.configs import ModelConfig
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.resolve import _ROLES, base_models, mixture_config_of_recipe, previous_stages
 
 
 # In the checkpoint's folder, for this machine alone: the Hub's client never uploads this sub-folder, nor does git.

@@ -28,7 +28,6 @@ from transformers_llava.training.checkpoints.atomic import CheckpointError
 from transformers_llava.training.checkpoints.resume import check_same_data, checkpoint_to_resume
 from transformers_llava.training.distributed import full_state_dicts, shards, whole_weights
 from transformers_llava.training.environment import hardware, package_versions
-from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.model.assembly import load_model
 from transformers_llava.training.model.components import (
     apply_component_config,
@@ -38,14 +37,15 @@ from transformers_llava.training.model.components import (
     table_as_dicts,
 )
 from transformers_llava.training.model.final_weights import finished_state
+from transformers_llava.training.model.pack_check import check_packs
 from transformers_llava.training.model.quantization import quantize_language_model
 from transformers_llava.training.model.stored_dtypes import main_dtypes, save_dtypes
-from transformers_llava.training.pack_probe import check_packs
 from transformers_llava.training.provenance import complete_record, write_places
-from transformers_llava.training.recipe import Recipe
-from transformers_llava.training.recipe_file import apply_flags, read_recipe
-from transformers_llava.training.requirements import check_requirements
-from transformers_llava.training.resolve import mixture_config_of_recipe
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
+from transformers_llava.training.recipe.requirements import check_requirements
+from transformers_llava.training.recipe.resolve import mixture_config_of_recipe
 from transformers_llava.training.stored_data import PreparedData, prepare_data, report_data
 from transformers_llava.training.streamed_data import StreamedData, StreamingTrainer
 from transformers_llava.training.trainer import LlavaTrainer

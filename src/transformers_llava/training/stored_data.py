@@ -6,18 +6,18 @@ from typing import Any, cast
 
 from datasets import Dataset
 
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.lock import count_tokens_of_sources, make_lock
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.reports import LengthReport, MixtureReport
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.tokens.counting import ExampleLength
 from transformers_llava.data.tokens.encoding import SeveralImages
 from transformers_llava.data.tokens.length_filter import measure_examples
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
-from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.model.assembly import load_processor
-from transformers_llava.training.recipe import Recipe
-from transformers_llava.training.resolve import chat_template_of_recipe, mixture_config_of_recipe
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.resolve import chat_template_of_recipe, mixture_config_of_recipe
 
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from transformers_llava.data.batches.streaming import StreamedMixture, StreamedP
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.tokens.counting import TokenCounter
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.recipe import Recipe
-from transformers_llava.training.resolve import chat_template_of_recipe, mixture_config_of_recipe
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.resolve import chat_template_of_recipe, mixture_config_of_recipe
 from transformers_llava.training.trainer import LlavaTrainer
 
 

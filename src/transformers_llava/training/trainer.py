@@ -27,7 +27,6 @@ from transformers_llava.training.checkpoints.atomic import (
     save_trainable_part,
 )
 from transformers_llava.training.checkpoints.interruption import Interruption
-from transformers_llava.training.configs import ComponentConfig
 from transformers_llava.training.distributed import (
     backend_facts,
     check_backend,
@@ -39,6 +38,7 @@ from transformers_llava.training.distributed import (
 from transformers_llava.training.environment import peak_memory_gb
 from transformers_llava.training.model.gradient_checkpointing import limit_checkpointing
 from transformers_llava.training.model.parameter_groups import build_parameter_groups
+from transformers_llava.training.recipe.configs import ComponentConfig
 from transformers_llava.training.telemetry import Telemetry, write_metrics
 
 

@@ -76,7 +76,7 @@ def _verify(args: argparse.Namespace) -> int:
 
     require_extra("train", "`llava data verify`")
     from transformers_llava.data.mixture.lock import compare_locks, read_lock
-    from transformers_llava.data.mixture.provenance import compare_with_published
+    from transformers_llava.data.mixture.published_parts import compare_with_published
 
     config = _config(args)
     recorded = None
@@ -159,8 +159,8 @@ def _config(args: argparse.Namespace) -> Any:
 
 def _read(args: argparse.Namespace, config: Any, *, recheck_images: bool = False) -> tuple[dict[str, Any], Any]:
     """The lock and the report of what is on disk now."""
-    from transformers_llava.data.mixture.build import build_mixture
     from transformers_llava.data.mixture.lock import count_tokens_of_sources, make_lock
+    from transformers_llava.data.mixture.mixture_building import build_mixture
     from transformers_llava.data.tokens.length_filter import measure_examples
 
     if config.token_budgets and args.model is None:

@@ -40,8 +40,8 @@ def _data(args: argparse.Namespace) -> None:
     )
     from transformers_llava.data.tokens.encoding import encode_example
     from transformers_llava.packaged import recipe_path
-    from transformers_llava.training.recipe import Recipe
-    from transformers_llava.training.recipe_file import apply_flags, read_recipe
+    from transformers_llava.training.recipe.recipe import Recipe
+    from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
     from transformers_llava.training.stored_data import prepare_data
 
     if args.show < 0:
@@ -105,9 +105,9 @@ def _model(args: argparse.Namespace) -> None:
     from transformers_llava.artifacts.snapshots import explain_unreachable
     from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
     from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
-    from transformers_llava.training.configs import ComponentConfig
     from transformers_llava.training.model.components import component_table, format_table
-    from transformers_llava.training.recipe_file import COMPONENTS
+    from transformers_llava.training.recipe.configs import ComponentConfig
+    from transformers_llava.training.recipe.recipe_file import COMPONENTS
 
     try:
         config = AutoConfig.from_pretrained(args.model)

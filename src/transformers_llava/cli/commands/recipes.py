@@ -58,7 +58,7 @@ def _fields(args: argparse.Namespace) -> None:
     from transformers_llava.cli.extras import require_extra
 
     require_extra("train", "`llava recipes fields`")
-    from transformers_llava.training.recipe import describe_fields
+    from transformers_llava.training.recipe.recipe import describe_fields
 
     found = {name: help_text for name, help_text in describe_fields().items() if args.word in name}
     if not found:

@@ -87,8 +87,8 @@ def _machines(args: argparse.Namespace) -> Any:
 def _check_fields(recipe: Path, fields: list[str]) -> None:
     """What is no recipe, or no flag, is said here and not by each process of a training that then ends."""
     from transformers_llava.cli.errors import CommandError
-    from transformers_llava.training.errors import RecipeError
-    from transformers_llava.training.recipe_file import apply_flags, read_recipe
+    from transformers_llava.training.recipe.recipe_error import RecipeError
+    from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 
     try:
         apply_flags(read_recipe(recipe), fields)

@@ -14,8 +14,8 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.source import image_root_of
-from transformers_llava.data.records.formats import to_example
 from transformers_llava.data.records.readers import read_records
+from transformers_llava.data.records.record_formats import to_example
 from transformers_llava.data.records.record_store import message_digest
 from transformers_llava.data.schema import Example, RecordError
 

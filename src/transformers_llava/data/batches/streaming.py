@@ -12,8 +12,8 @@ from transformers_llava.data.batches.collators import RejectRecord
 from transformers_llava.data.batches.packing import deal_step
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.mixture.source import image_root_of
-from transformers_llava.data.records.formats import to_example
 from transformers_llava.data.records.readers import HUB_SCHEME, RawRecord, read_records
+from transformers_llava.data.records.record_formats import to_example
 from transformers_llava.data.schema import Example, RecordError
 from transformers_llava.data.tokens.counting import TokenCounter
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 from transformers_llava.artifacts.limits import MAX_SOURCE_WEIGHT
 from transformers_llava.data.mixture.fields import Kind, check_fields, shown
 from transformers_llava.data.mixture.image_verification import VerificationLevel, check_level
-from transformers_llava.data.mixture.provenance import Download, SourcePart
+from transformers_llava.data.mixture.published_parts import Download, SourcePart
 from transformers_llava.data.mixture.subsampling import TokenBudget, check_sampling
 from transformers_llava.data.records.filters import RecordFilter
-from transformers_llava.data.records.formats import RecordFormat
+from transformers_llava.data.records.record_formats import RecordFormat
 
 
 RowOrder = Literal["file", "content"]

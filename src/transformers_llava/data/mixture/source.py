@@ -18,7 +18,7 @@ from transformers_llava.data.mixture.image_verification import (
     VerificationLevel,
     verify_images,
 )
-from transformers_llava.data.mixture.provenance import count_by_folder
+from transformers_llava.data.mixture.published_parts import count_by_folder
 from transformers_llava.data.mixture.subsampling import draw_rows
 from transformers_llava.data.records.readers import HUB_SCHEME
 from transformers_llava.data.records.record_store import ParsedSource, ParseRequest, parse_source

@@ -23,8 +23,8 @@ from transformers_llava.data.cache import (
     warn_unkept,
 )
 from transformers_llava.data.records.filters import RecordFilter
-from transformers_llava.data.records.formats import RecordFormat, to_example
 from transformers_llava.data.records.readers import RawRecord, content_key, read_records
+from transformers_llava.data.records.record_formats import RecordFormat, to_example
 from transformers_llava.data.reports import SourceReport
 from transformers_llava.data.schema import EXAMPLE_FEATURES, Example, ImageReference, RecordError
 

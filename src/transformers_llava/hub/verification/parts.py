@@ -12,8 +12,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from transformers_llava.artifacts.digests import weights_digest
 from transformers_llava.artifacts.run_record import RunRecordError, Stage, read_run, stages_of
-from transformers_llava.data.mixture.build import build_mixture
 from transformers_llava.data.mixture.lock import check_lock, compare_locks, make_lock
+from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, base_of, mixture_name
 from transformers_llava.hub.verification.data_places import Places, locate_mixture
 from transformers_llava.hub.verification.findings import Found, guarded

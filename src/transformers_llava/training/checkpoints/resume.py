@@ -10,9 +10,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from transformers_llava.artifacts.environment_variables import REPLAY_VARIABLE
 from transformers_llava.artifacts.run_record import FILE_NAME, read_run_record, without_places
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.recipe import Recipe
-from transformers_llava.training.resolve import base_models
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.resolve import base_models
 
 
 logger = logging.getLogger(__name__)

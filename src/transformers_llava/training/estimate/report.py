@@ -12,7 +12,7 @@ from transformers_llava.training.estimate.measured import MeasuredShare, find_sh
 from transformers_llava.training.estimate.memory import Memory, memory_per_gpu
 from transformers_llava.training.estimate.shapes import DataShape, plan_data, plan_model
 from transformers_llava.training.model.components import apply_component_config, component_table, format_table
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.recipe import Recipe
 
 
 ASSUMED_MFU = 0.45  # of the peak, where `measured.json` does not say what a card reached
@@ -166,7 +166,7 @@ def dry_run(recipe: Path, flags: list[str], *, backend: str, num_gpus: int) -> s
     Raises:
         `RecipeError`: the recipe cannot be planned, or run.
     """
-    from transformers_llava.training.recipe_file import apply_flags, read_recipe
+    from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 
     values: dict[str, Any] = apply_flags(read_recipe(recipe), flags)
     values |= {"bf16": False, "fp16": False, "tf32": None, "use_cpu": True}  # planned here, run elsewhere

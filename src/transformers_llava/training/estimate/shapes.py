@@ -14,10 +14,10 @@ from transformers import AutoConfig
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.images.tiling import image_layout
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
-from transformers_llava.training.configs import ModelConfig
-from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.model.architecture import config_of_parts, vision_half
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.configs import ModelConfig
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 TYPICAL_PICTURE = (640, 480)  # width and height of most of COCO's, which most of the published records show

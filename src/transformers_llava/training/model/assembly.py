@@ -16,10 +16,10 @@ from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlav
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.modeling.vision.projector import OpenLlavaMultiModalProjector
-from transformers_llava.training.configs import ModelConfig
-from transformers_llava.training.errors import RecipeError
 from transformers_llava.training.model.architecture import config_of_parts, vision_half
 from transformers_llava.training.model.stored_dtypes import dtype_to_load
+from transformers_llava.training.recipe.configs import ModelConfig
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 logger = logging.getLogger(__name__)

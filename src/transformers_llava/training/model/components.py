@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from transformers_llava.training.configs import ComponentConfig
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.recipe_file import COMPONENTS
+from transformers_llava.training.recipe.configs import ComponentConfig
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.recipe_file import COMPONENTS
 
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from peft import PeftModel
 
 from transformers_llava.training.distributed import gathers_weights, plain_name, whole_weights
 from transformers_llava.training.model.assembly import source_state
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.recipe import Recipe
 
 
 def finished_state(trainer: Any, recipe: Recipe) -> dict[str, torch.Tensor] | None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from transformers_llava.training.configs import ComponentConfig
 from transformers_llava.training.model.components import component_of
+from transformers_llava.training.recipe.configs import ComponentConfig
 
 
 def build_parameter_groups(

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from transformers_llava.training.configs import ComponentConfig
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.configs import ComponentConfig
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 def quantize_language_model(model: nn.Module, config: ComponentConfig, compute_dtype: torch.dtype) -> int:

@@ -11,8 +11,8 @@ from transformers_llava.artifacts.snapshots import local_folder
 from transformers_llava.chat_templates import chat_template_info, load_chat_template
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.mixture.mixture_file import read_mixture_file
-from transformers_llava.training.configs import DataConfig, ModelConfig
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.configs import DataConfig, ModelConfig
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 logger = logging.getLogger(__name__)

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from transformers_llava.training.configs import (
+from transformers_llava.training.recipe.configs import (
     ComponentConfig,
     DataConfig,
     LlavaSFTConfig,
     ModelConfig,
     check_at_least,
 )
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.recipe_file import COMPONENTS, apply_flags, read_recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.recipe_file import COMPONENTS, apply_flags, read_recipe
 
 
 @dataclass

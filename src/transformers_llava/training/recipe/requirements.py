@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from transformers_llava.modeling.packs.varlen_attention import VARLEN
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.recipe import Recipe
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 # Keywords that packs give to `torch.nn.attention.varlen.varlen_attn`: that came in torch 2.10, these in 2.11.

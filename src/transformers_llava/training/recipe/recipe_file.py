@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from transformers_llava.artifacts.untrusted import DocumentError, read_yaml
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 COMPONENTS = ("vision_tower", "multi_modal_projector", "language_model")

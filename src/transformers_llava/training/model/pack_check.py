@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from transformers_llava.modeling.packs.document_probe import check_documents_apart
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 def check_packs(model: Any, half: torch.dtype | None = None) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from trl import SFTConfig
 
-from transformers_llava.training.errors import RecipeError
-from transformers_llava.training.recipe_file import COMPONENTS
+from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.recipe_file import COMPONENTS
 
 
 MODES = ("frozen", "full", "lora")

@@ -1,0 +1,1 @@
+"""Read a recipe, check it, and resolve what it names."""
