@@ -32,7 +32,7 @@ from transformers_llava.data.schema import EXAMPLE_FEATURES, Example, ImageRefer
 logger = logging.getLogger(__name__)
 
 # Contract: raised by one whenever the same file would be parsed into other Examples or another report, so that what an
-# older version kept is not taken again. `tests/data/test_record_store.py` fails where it was forgotten.
+# older version kept is not taken again. `tests/data/records/test_record_store.py` fails where it was forgotten.
 PARSER_VERSION = 1
 
 

@@ -16,7 +16,7 @@ from transformers_llava.data.mixture.published_parts import (
 from transformers_llava.data.mixture.source import load_source
 
 
-DOCS = Path(__file__).parents[2] / "docs" / "reference"
+DOCS = Path(__file__).parents[3] / "docs" / "reference"
 
 
 def only_source(name: str) -> SourceConfig:

@@ -16,7 +16,7 @@ from transformers_llava.data.mixture.source import load_source
 
 @pytest.fixture(scope="module")
 def stand_in() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "stand_in.py"
+    path = Path(__file__).parents[3] / "benchmarks" / "stand_in.py"
     specification = importlib.util.spec_from_file_location("stand_in", path)
     assert specification is not None
     assert specification.loader is not None

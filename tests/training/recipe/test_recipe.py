@@ -10,7 +10,7 @@ from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 
 
-RECIPES = Path(__file__).parents[2] / "src/transformers_llava/recipes"
+RECIPES = Path(__file__).parents[3] / "src/transformers_llava/recipes"
 PACKAGED = sorted(RECIPES.rglob("*.yaml"))
 MINIMAL: dict[str, Any] = {
     "model_name_or_path": "somewhere",
