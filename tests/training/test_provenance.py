@@ -17,6 +17,7 @@ from transformers_llava.training.provenance import PLACES_NAME, previous_places,
 from transformers_llava.training.recipe.configs import ModelConfig
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
+from transformers_llava.training.recipe.resolve import ResolvedRecipe, resolve_recipe
 
 
 def test_the_second_stage_tells_what_both_stages_were_made_of(
@@ -78,12 +79,12 @@ def test_a_revision_without_its_model_is_refused(run: Callable) -> None:
         run(model_revision="v1")
 
 
-def recipe_of(train_data: Any, start: str = "somewhere") -> Recipe:
+def recipe_of(train_data: Any, start: str = "somewhere") -> ResolvedRecipe:
     shared = {"output_dir": "x", "multi_modal_projector": {"mode": "full"}}
-    return Recipe.from_dict({**shared, "model_name_or_path": start, "train_data": train_data})
+    return resolve_recipe(Recipe.from_dict({**shared, "model_name_or_path": start, "train_data": train_data}))
 
 
-def paths_of(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
+def paths_of(recipe: ResolvedRecipe) -> dict[str, tuple[str, str | None]]:
     return {one["name"]: (one["path"], one.get("image_root")) for one in published_mixture(recipe)["sources"]}
 
 

@@ -48,7 +48,9 @@ def parse_json(text: str | bytes, name: str, *, kind: type | tuple[type, ...] = 
     return _checked(value, name, kind)
 
 
-def read_yaml(path: str | Path, *, kind: type | tuple[type, ...] = dict) -> Any:
+def read_yaml(
+    path: str | Path, *, kind: type | tuple[type, ...] = dict, loader: type[yaml.SafeLoader] = yaml.SafeLoader
+) -> Any:
     """
     Read a YAML file of at most `MAX_YAML_BYTES`: plain data only, and aliases that do not multiply.
 
@@ -56,28 +58,35 @@ def read_yaml(path: str | Path, *, kind: type | tuple[type, ...] = dict) -> Any:
         path (`str` or `Path`): The file.
         kind (`type` or a tuple of them, *optional*, defaults to `dict`): What must stand at the top;
             `type(None)` where the file may be empty.
+        loader (`type`, *optional*): What reads plain values, such as a `SafeLoader` to which `1e-3` is a number.
 
     Raises:
         `FileNotFoundError`: there is no such file; every other fault is a `DocumentError`.
         `DocumentError`: the file is too large, no UTF-8, no YAML, nested too deeply, or something else than `kind`.
     """
-    return parse_yaml(_bytes(path, MAX_YAML_BYTES), str(path), kind=kind)
+    return parse_yaml(_bytes(path, MAX_YAML_BYTES), str(path), kind=kind, loader=loader)
 
 
-def parse_yaml(text: str | bytes, name: str, *, kind: type | tuple[type, ...] = dict) -> Any:
+def parse_yaml(
+    text: str | bytes,
+    name: str,
+    *,
+    kind: type | tuple[type, ...] = dict,
+    loader: type[yaml.SafeLoader] = yaml.SafeLoader,
+) -> Any:
     """`read_yaml` of a text; `name` says in errors where it came from."""
     try:
-        loader = yaml.SafeLoader(text if isinstance(text, str) else text.decode("utf-8"))
+        reader = loader(text if isinstance(text, str) else text.decode("utf-8"))
         try:
-            node = loader.get_single_node()
+            node = reader.get_single_node()
             if node is not None and _num_nodes(node, {}, 0) > MAX_YAML_NODES:
                 raise DocumentError(
                     f"{name!r} stands for more than {MAX_YAML_NODES:,} values once its aliases are written out. It is "
                     "not read; write the values without aliases."
                 )
-            value = None if node is None else loader.construct_document(node)
+            value = None if node is None else reader.construct_document(node)
         finally:
-            loader.dispose()
+            reader.dispose()
     except DocumentError:
         raise
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # ValueError: such as a month 13

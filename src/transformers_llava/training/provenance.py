@@ -13,31 +13,28 @@ from transformers_llava.artifacts.local_paths import PLACES_NAME
 from transformers_llava.artifacts.run_record import RunRecord, last_part
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.data.mixture.config import SourceConfig
-from transformers_llava.data.mixture.mixture_file import default_data_root
 from transformers_llava.data.records.readers import HUB_SCHEME
 from transformers_llava.training.environment import installed_packages
 from transformers_llava.training.recipe.configs import ModelConfig
-from transformers_llava.training.recipe.recipe import Recipe
-from transformers_llava.training.recipe.resolve import _ROLES, base_models, mixture_config_of_recipe, previous_stages
+from transformers_llava.training.recipe.resolve import _ROLES, ResolvedRecipe, base_models, previous_stages
 
 
 # In the checkpoint's folder, for this machine alone: the Hub's client never uploads this sub-folder, nor does git.
 _DOWNLOADS = ".cache/huggingface/download"  # what the client leaves in a folder that it has fetched
 
 
-def complete_record(record: RunRecord, recipe: Recipe, lock: dict[str, Any] | None) -> None:
+def complete_record(record: RunRecord, resolved: ResolvedRecipe, lock: dict[str, Any] | None) -> None:
     """Adds to a run record what somebody else needs to do the same again."""
     record.command = os.environ.get(COMMAND_VARIABLE)
-    record.base_models = base_models(recipe.model)
-    record.mixture = published_mixture(recipe)
+    record.base_models = base_models(resolved.recipe.model)
+    record.mixture = published_mixture(resolved)
     record.mixture_lock = lock
     record.environment = installed_packages()
-    if str(recipe.data.chat_template).endswith(".jinja"):
-        record.chat_template = Path(str(recipe.data.chat_template)).read_text(encoding="utf-8")
-    record.previous = previous_stages(recipe.model)
+    record.chat_template = resolved.own_chat_template
+    record.previous = previous_stages(resolved.recipe.model)
 
 
-def published_mixture(recipe: Recipe) -> dict[str, Any]:
+def published_mixture(resolved: ResolvedRecipe) -> dict[str, Any]:
     """
     The mixture of a recipe with paths that mean the same everywhere: as its file has them, from the data root on; of
     anything else on this disk `<source>/<file>`.
@@ -45,33 +42,29 @@ def published_mixture(recipe: Recipe) -> dict[str, Any]:
     Contract: every path stays inside the folder it is put into, has no hidden part, and stands for one file or folder
     in all stages that are known here; `hub.publication.bundled_data` copies to these paths.
     """
-    mixture = mixture_config_of_recipe(recipe.data, recipe.sft.seed).to_dict()
-    root = None
-    if isinstance(recipe.data.train_data, str):
-        file = Path(recipe.data.train_data)
-        root = file.parent if file.is_file() else default_data_root()
-    taken = _places_by_path(recipe.model)
+    mixture = resolved.mixture.to_dict()
+    taken = _places_by_path(resolved.recipe.model)
     for source in mixture["sources"]:
         for name in ("path", "image_root"):
             if source.get(name) and not _is_on_hub(source[name]):
-                source[name] = _portable(Path(source[name]), source["name"], root, taken)
+                source[name] = _portable(Path(source[name]), source["name"], resolved.data_root, taken)
     return mixture
 
 
-def write_places(recipe: Recipe, folder: Path) -> Path:
+def write_places(resolved: ResolvedRecipe, folder: Path) -> Path:
     """
     Notes where the parts of a run lie on this machine, so that `llava publish --self_contained` and `llava verify`
     find them. Neither a publication nor `hf upload` nor git takes it along.
     """
-    sources = mixture_config_of_recipe(recipe.data, recipe.sft.seed).sources
+    model = resolved.recipe.model
     places: dict[str, Any] = {
-        "sources": {source.name: _places_of_source(source) for source in sources},
+        "sources": {source.name: _places_of_source(source) for source in resolved.mixture.sources},
         "base_models": {
             role: os.path.abspath(name)
             for role, (field, _) in _ROLES.items()
-            if (name := getattr(recipe.model, field)) is not None and Path(name).is_dir()
+            if (name := getattr(model, field)) is not None and Path(name).is_dir()
         },
-        "previous": previous_places(recipe.model),
+        "previous": previous_places(model),
     }
     path = folder / PLACES_NAME
     path.parent.mkdir(parents=True, exist_ok=True)

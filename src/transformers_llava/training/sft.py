@@ -45,7 +45,7 @@ from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 from transformers_llava.training.recipe.requirements import check_requirements
-from transformers_llava.training.recipe.resolve import mixture_config_of_recipe
+from transformers_llava.training.recipe.resolve import ResolvedRecipe, resolve_recipe
 from transformers_llava.training.stored_data import PreparedData, prepare_data, report_data
 from transformers_llava.training.streamed_data import StreamedData, StreamingTrainer
 from transformers_llava.training.trainer import LlavaTrainer
@@ -99,10 +99,11 @@ def train(recipe: Recipe) -> RunRecord:
         "the checkpoint they resume from",
         "Give all machines the same checkpoints, in a folder that they share.",
     )
+    resolved = agreement.on_every_process(lambda: resolve_recipe(recipe))
     set_seed(args.seed)
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     model, processor = agreement.on_every_process(lambda: _load_model(recipe, half))
-    data = agreement.on_every_process(lambda: _read_data(recipe, processor))
+    data = agreement.on_every_process(lambda: _read_data(resolved, processor))
     if isinstance(data, PreparedData):
         agreement.check_same(
             f"{len(data.dataset):,} examples, {data.report.num_tokens:,} tokens ({data.mixture.order_digest})",
@@ -122,7 +123,7 @@ def train(recipe: Recipe) -> RunRecord:
         hardware=hardware(args.world_size, args.distributed_state.distributed_type.value),
     )
     if args.should_save:
-        complete_record(record, recipe, data.lock if isinstance(data, PreparedData) else None)
+        complete_record(record, resolved, data.lock if isinstance(data, PreparedData) else None)
     shared: dict[str, Any] = {
         "model": model,
         "args": args,
@@ -142,7 +143,7 @@ def train(recipe: Recipe) -> RunRecord:
             lengths=data.lengths,
             data_collator=collator,
             num_rejected=data.num_rejected,
-            original_order=_original_order(recipe, data) if recipe.data.replicate else None,
+            original_order=_original_order(resolved, data) if recipe.data.replicate else None,
             **shared,
         )
     if recipe.data.packed and model.device.type != "cpu":  # unsharded: the trainer has moved it, to other kernels
@@ -157,7 +158,7 @@ def train(recipe: Recipe) -> RunRecord:
     if isinstance(data, StreamedData):
         data.report()
         record.data = data.to_dict()
-    _save(trainer, data, recipe)
+    _save(trainer, data, resolved)
     return record
 
 
@@ -183,22 +184,22 @@ def _load_model(
     return model, processor
 
 
-def _read_data(recipe: Recipe, processor: OpenLlavaProcessor) -> PreparedData | StreamedData:
-    if recipe.data.streaming:
-        return StreamedData(recipe, processor)
-    data = prepare_data(recipe, processor)
+def _read_data(resolved: ResolvedRecipe, processor: OpenLlavaProcessor) -> PreparedData | StreamedData:
+    if resolved.recipe.data.streaming:
+        return StreamedData(resolved, processor)
+    data = prepare_data(resolved, processor)
     report_data(data)
-    _report_steps(len(data.dataset), recipe)
+    _report_steps(len(data.dataset), resolved.recipe)
     return data
 
 
-def _original_order(recipe: Recipe, data: PreparedData) -> Callable[[TrainingArguments], OriginalOrder]:
-    num_words = count_words(mixture_config_of_recipe(recipe.data, recipe.sft.seed), data.dataset)
+def _original_order(resolved: ResolvedRecipe, data: PreparedData) -> Callable[[TrainingArguments], OriginalOrder]:
+    num_words = count_words(resolved.mixture, data.dataset)
 
     def make(args: TrainingArguments) -> OriginalOrder:
         return OriginalOrder(
             num_words,
-            order=str(recipe.data.replicate),
+            order=str(resolved.recipe.data.replicate),
             batch_size=args.train_batch_size,
             world_size=max(1, args.world_size),
             accumulation_steps=args.gradient_accumulation_steps,
@@ -239,13 +240,13 @@ def _report_steps(num_examples: int, recipe: Recipe) -> None:
         logger.info("and a last one of the %s that are left", f"{rest:,}")
 
 
-def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData, recipe: Recipe) -> None:
+def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData, resolved: ResolvedRecipe) -> None:
     """Weights, configuration, processor, run record, mixture and its lock; of a LoRA run also the adapter."""
     output_dir = Path(trainer.args.output_dir)
     with full_state_dicts(trainer.accelerator):
         if isinstance(trainer.model, PeftModel):
             _save_adapter(trainer, output_dir / "adapter")
-        state = finished_state(trainer, recipe)
+        state = finished_state(trainer, resolved.recipe)
     if state is not None:
         if isinstance(trainer.model, PeftModel):
             trainer.model = trainer.model.get_base_model()
@@ -256,7 +257,7 @@ def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData, recipe: Reci
         (output_dir / MIXTURE_REPORT_NAME).write_text(data.mixture.to_markdown(), encoding="utf-8")
         write_lock(data.lock, output_dir)
     if trainer.args.should_save:
-        write_places(recipe, output_dir)
+        write_places(resolved, output_dir)
     logger.info("saved %s", output_dir)
 
 

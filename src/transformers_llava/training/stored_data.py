@@ -14,10 +14,8 @@ from transformers_llava.data.tokens.counting import ExampleLength
 from transformers_llava.data.tokens.encoding import SeveralImages
 from transformers_llava.data.tokens.length_filter import measure_examples
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
-from transformers_llava.training.model.assembly import load_processor
-from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
-from transformers_llava.training.recipe.resolve import chat_template_of_recipe, mixture_config_of_recipe
+from transformers_llava.training.recipe.resolve import ResolvedRecipe
 
 
 logger = logging.getLogger(__name__)
@@ -54,24 +52,21 @@ class PreparedData:
         return {**self.mixture.to_dict(), "lengths": self.report.to_dict()}
 
 
-def prepare_data(recipe: Recipe, processor: OpenLlavaProcessor | None = None) -> PreparedData:
+def prepare_data(resolved: ResolvedRecipe, processor: OpenLlavaProcessor) -> PreparedData:
     """
     Reads and measures the data of a recipe. Every process does it by itself; the result is the same on each.
 
     Args:
-        recipe (`Recipe`): Its data, and the model whose processor counts the tokens.
-        processor (`OpenLlavaProcessor`, *optional*): Gets the recipe's chat template; loaded if not given.
+        resolved (`ResolvedRecipe`): Its mixture, and what is asked of the data.
+        processor (`OpenLlavaProcessor`): Gets the recipe's chat template, and counts tokens.
 
     Raises:
         `RecipeError`: The data fields make no sense.
         `RecordError`: With `strict`, the first record that can not be used.
     """
-    data = recipe.data
-    if processor is None:
-        _, processor = load_processor(recipe.model)
-    processor.chat_template = chat_template_of_recipe(data, processor)
+    data, config = resolved.recipe.data, resolved.mixture
+    processor.chat_template = resolved.chat_template_for(processor)
     try:
-        config = mixture_config_of_recipe(data, recipe.sft.seed)
         dataset, mixture = build_mixture(config, strict=data.strict, num_proc=data.data_num_proc)
     except RecordError:
         raise

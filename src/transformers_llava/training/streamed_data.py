@@ -15,9 +15,8 @@ from transformers_llava.data.batches.streaming import StreamedMixture, StreamedP
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.tokens.counting import TokenCounter
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
-from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
-from transformers_llava.training.recipe.resolve import chat_template_of_recipe, mixture_config_of_recipe
+from transformers_llava.training.recipe.resolve import ResolvedRecipe
 from transformers_llava.training.trainer import LlavaTrainer
 
 
@@ -56,21 +55,21 @@ class StreamedData:
     What a streamed run reads.
 
     Args:
-        recipe (`Recipe`): Its data; `max_steps` says where it ends, for nobody knows how long a stream is.
+        resolved (`ResolvedRecipe`): Its mixture; `max_steps` says where it ends, for a stream has no length.
         processor (`OpenLlavaProcessor`): Gets the recipe's chat template, and counts tokens.
 
     Raises:
         `RecipeError`: The recipe asks for what a stream cannot give.
     """
 
-    def __init__(self, recipe: Recipe, processor: OpenLlavaProcessor) -> None:
-        data, args = recipe.data, recipe.sft
+    def __init__(self, resolved: ResolvedRecipe, processor: OpenLlavaProcessor) -> None:
+        data, args = resolved.recipe.data, resolved.recipe.sft
         if args.max_steps <= 0:
             raise RecipeError(
                 "`streaming` reads records as they come, so nobody knows how many steps an epoch has, and the "
                 "learning rate could not be planned. Set `max_steps`."
             )
-        processor.chat_template = chat_template_of_recipe(data, processor)
+        processor.chat_template = resolved.chat_template_for(processor)
         several_images: Any = data.several_images
         counter = TokenCounter(
             processor, None, max_length=data.max_length, several_images=several_images, look_at_images=False
@@ -78,8 +77,8 @@ class StreamedData:
         world_size = max(1, args.world_size)
         self.rejections = RejectionFile(Path(args.output_dir) / REJECTIONS_NAME)
         self.strict = data.strict
+        self.config = resolved.mixture
         try:
-            self.config = mixture_config_of_recipe(data, args.seed)
             self.packs = StreamedPacks(
                 StreamedMixture(self.config, counter, strict=data.strict),
                 self.rejections,

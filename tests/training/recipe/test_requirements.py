@@ -53,7 +53,9 @@ def test_a_run_is_refused_before_its_data_are_read(
     nowhere = [{"name": "nowhere", "path": str(tmp_path / "nowhere.json")}]
     with pytest.raises(RecipeError, match="moves activations from a GPU to the CPU"):
         run(train_data=nowhere, activation_offloading=True)
-    monkeypatch.setattr("transformers_llava.training.recipe.requirements.check_varlen", lambda device: check_varlen("cuda"))
+    monkeypatch.setattr(
+        "transformers_llava.training.recipe.requirements.check_varlen", lambda device: check_varlen("cuda")
+    )
     monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", torch_with(of_2_10))
     with pytest.raises(RecipeError, match=r"needs torch 2.11"):
         run(train_data=nowhere, packed=True, attn_implementation="varlen")

@@ -9,9 +9,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 import tiny
-from transformers_llava.training.recipe.configs import DataConfig
+from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
-from transformers_llava.training.recipe.resolve import chat_template_of_recipe
+from transformers_llava.training.recipe.resolve import ResolvedRecipe, resolve_recipe
 
 
 def without_s(folder: Path) -> PreTrainedTokenizerFast:
@@ -23,25 +23,28 @@ def without_s(folder: Path) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(file)), **tokens)
 
 
+def with_template(name: str) -> ResolvedRecipe:
+    data = {"train_data": [{"name": "a", "path": "a"}], "chat_template": name}
+    shared = {"model_name_or_path": "x", "output_dir": "x", "multi_modal_projector": "full"}
+    return resolve_recipe(Recipe.from_dict({**shared, **data}))
+
+
 def test_a_stop_token_in_pieces_is_refused(tmp_path: Path, run: Callable) -> None:
     processor = tiny.make_processor()
     processor.tokenizer = without_s(tmp_path)
-    data = DataConfig(train_data=[{"name": "a", "path": "a"}], chat_template="vicuna_v1")
     with pytest.raises(RecipeError, match=r"ends answers with '</s>'.*\['<', '/', 's', '>'\].*'<\|end\|>'"):
-        chat_template_of_recipe(data, processor)
+        with_template("vicuna_v1").chat_template_for(processor)
     with pytest.raises(RecipeError, match=r"ends answers with '<\|eot_id\|>'"):
         run(chat_template="llava_llama_3", train_data=[{"name": "nowhere", "path": "nowhere.json"}])
 
 
 @pytest.mark.parametrize("name", ["vicuna_v1", "plain", "v0"])
 def test_one_token_and_plain_text_are_taken(name: str) -> None:
-    data = DataConfig(train_data=[{"name": "a", "path": "a"}], chat_template=name)
-    assert chat_template_of_recipe(data, tiny.make_processor())
+    assert with_template(name).chat_template_for(tiny.make_processor())
 
 
 def test_a_stop_token_that_generation_does_not_know_is_said(caplog: pytest.LogCaptureFixture) -> None:
     processor = tiny.make_processor()
     processor.tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
-    data = DataConfig(train_data=[{"name": "a", "path": "a"}], chat_template="mpt")
-    chat_template_of_recipe(data, processor)
+    with_template("mpt").chat_template_for(processor)
     assert "answers end with <|im_end|>, and the tokenizer's end token is </s>" in caplog.text

@@ -42,6 +42,7 @@ def _data(args: argparse.Namespace) -> None:
     from transformers_llava.packaged import recipe_path
     from transformers_llava.training.recipe.recipe import Recipe
     from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
+    from transformers_llava.training.recipe.resolve import resolve_recipe
     from transformers_llava.training.stored_data import prepare_data
 
     if args.show < 0:
@@ -49,7 +50,7 @@ def _data(args: argparse.Namespace) -> None:
     try:
         recipe = Recipe.from_dict(apply_flags(read_recipe(recipe_path(args.config)), args.fields))
         processor = _processor(recipe)
-        prepared = prepare_data(recipe, processor)
+        prepared = prepare_data(resolve_recipe(recipe), processor)
     except ValueError as error:  # also RecipeError, and a RecordError under --strict
         raise CommandError(str(error)) from error
     print(prepared.mixture.to_markdown())

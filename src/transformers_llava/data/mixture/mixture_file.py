@@ -61,7 +61,7 @@ def read_mixture_file(
     Raises:
         `ValueError`: the file is missing, no YAML, or not a mixture; with its name and the field.
     """
-    path, root = _find(path, data_root)
+    path, root = find_mixture_file(path, data_root)
     values = read_yaml(path, kind=(dict, list, type(None)))
     if isinstance(values, list):
         values = {"sources": values}
@@ -85,8 +85,13 @@ def read_mixture_file(
         raise ValueError(f"the mixture file {str(path)!r}: {error}") from error
 
 
-def _find(path: str | Path, data_root: str | Path | None) -> tuple[Path, Path]:
-    """The file, and where its relative paths start. A file goes before a packaged mixture of the same name."""
+def find_mixture_file(path: str | Path, data_root: str | Path | None = None) -> tuple[Path, Path]:
+    """
+    The file, and where its relative paths start. A file goes before a packaged mixture of the same name.
+
+    Raises:
+        `ValueError`: it is neither a file nor the name of a packaged mixture.
+    """
     file, name = Path(path), str(path)
     if file.is_file():
         return file, file.parent if data_root is None else Path(data_root)
@@ -141,4 +146,4 @@ def _from_llava_next(values: dict[str, Any], file: Path) -> dict[str, Any]:
     return {"sources": sources}
 
 
-__all__ = ["default_data_root", "list_mixtures", "read_mixture_file"]
+__all__ = ["default_data_root", "find_mixture_file", "list_mixtures", "read_mixture_file"]

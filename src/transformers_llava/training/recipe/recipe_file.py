@@ -17,8 +17,8 @@ COMPONENTS = ("vision_tower", "multi_modal_projector", "language_model")
 def read_recipe(path: Path) -> dict[str, Any]:
     """The fields of a YAML file; `1e-3` is a number, as in YAML 1.2."""
     try:
-        if read_yaml(path, kind=(dict, type(None))):  # bounds first: what passes is small and plain
-            return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        if values := read_yaml(path, kind=(dict, type(None)), loader=_Loader):
+            return values
     except FileNotFoundError as error:
         raise RecipeError(
             f"the recipe {str(path)!r} does not exist. `llava recipes ls` lists the packaged ones."

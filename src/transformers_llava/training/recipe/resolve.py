@@ -1,7 +1,8 @@
-"""Resolve what a recipe names: base models, stages before, mixture, template."""
+"""Resolve what a recipe names, once and before anything is trained: base models, stages before, mixture, template."""
 
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from transformers_llava.artifacts.run_record import FILE_NAME, read_run_record
 from transformers_llava.artifacts.snapshots import local_folder
 from transformers_llava.chat_templates import chat_template_info, load_chat_template
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
-from transformers_llava.data.mixture.mixture_file import read_mixture_file
+from transformers_llava.data.mixture.mixture_file import find_mixture_file, read_mixture_file
 from transformers_llava.training.recipe.configs import DataConfig, ModelConfig
+from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
@@ -62,14 +64,95 @@ def previous_stages(config: ModelConfig) -> list[dict[str, Any]]:
     return [*last.pop("previous", []), last]
 
 
+@dataclass(frozen=True)
+class ResolvedRecipe:
+    """
+    A recipe, and what the files that it names said when the run began.
+
+    Contract: nothing reads these files again, so what a run records is what it trained on, also where somebody edits
+    them meanwhile.
+
+    Args:
+        recipe (`Recipe`): The recipe, checked.
+        mixture (`MixtureConfig`): The sources of `train_data`, or of the mixture file that it names.
+        data_root (`Path`, *optional*): Where the relative paths of that file start; `None` for sources that stand in
+            the recipe itself.
+        chat_template (`str`, *optional*): Jinja source of the template that the recipe names; `None` for the
+            checkpoint's own.
+    """
+
+    recipe: Recipe
+    mixture: MixtureConfig
+    data_root: Path | None
+    chat_template: str | None
+
+    @property
+    def own_chat_template(self) -> str | None:
+        """Text of a template file of the user's own, which the run record keeps; `None` for any other."""
+        return self.chat_template if _is_file(self.recipe.data.chat_template) else None
+
+    def chat_template_for(self, processor: Any) -> str:
+        """
+        The template that the run uses.
+
+        Raises:
+            `RecipeError`: the checkpoint has none, or its tokenizer does not know the token that ends an answer.
+        """
+        if self.chat_template is None:
+            if not processor.chat_template:
+                raise RecipeError(
+                    "neither the recipe nor the checkpoint has a chat template, so conversations could not be written "
+                    "as text. Set `chat_template`, for example `plain` (stage 1) or `vicuna_v1`."
+                )
+            return processor.chat_template
+        if self.own_chat_template is None:
+            _check_stop(str(self.recipe.data.chat_template), processor.tokenizer)
+        return self.chat_template
+
+
+def resolve_recipe(recipe: Recipe) -> ResolvedRecipe:
+    """
+    Read the mixture file and the chat template of a recipe, each once.
+
+    Raises:
+        `RecipeError`: one of them is missing, cannot be read, or makes no sense.
+    """
+    train_data, root = recipe.data.train_data, None
+    try:
+        if isinstance(train_data, str):
+            _, root = find_mixture_file(train_data)
+            mixture = read_mixture_file(train_data, seed=recipe.sft.seed)
+        else:
+            sources = [SourceConfig.from_dict(source) for source in train_data or []]
+            mixture = MixtureConfig(sources, seed=recipe.sft.seed)
+    except ValueError as error:
+        raise RecipeError(f"`train_data` can not be used: {error}") from error
+    return ResolvedRecipe(recipe, mixture, root, _read_chat_template(recipe.data))
+
+
+def _read_chat_template(data: DataConfig) -> str | None:
+    name = data.chat_template
+    if name is None:
+        return None
+    if _is_file(name):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                f"`chat_template`: {name!r} cannot be read ({error}). Give a file in UTF-8, or the name of a packaged "
+                "template (`llava inspect template` lists them)."
+            ) from error
+    try:
+        return load_chat_template(name)
+    except ValueError as error:
+        raise RecipeError(f"`chat_template`: {error}") from error
+
+
+def _is_file(chat_template: str | None) -> bool:
+    return chat_template is not None and chat_template.endswith(".jinja")
+
+
 _TOKEN = re.compile(r"</?\w+>|<\|\w+\|>")  # written as special tokens are: `</s>`, `<|im_end|>`
-
-
-def mixture_config_of_recipe(data: DataConfig, seed: int) -> MixtureConfig:
-    """The sources of `train_data`, or of the mixture file that it names."""
-    if isinstance(data.train_data, str):
-        return read_mixture_file(data.train_data, seed=seed)
-    return MixtureConfig([SourceConfig.from_dict(source) for source in data.train_data or []], seed=seed)
 
 
 def _check_stop(name: str, tokenizer: Any) -> None:
@@ -92,30 +175,4 @@ def _check_stop(name: str, tokenizer: Any) -> None:
         )
 
 
-def chat_template_of_recipe(data: DataConfig, processor: Any) -> str:
-    """The template that `chat_template` names, or the checkpoint's own."""
-    name = data.chat_template
-    if name is None:
-        if not processor.chat_template:
-            raise RecipeError(
-                "neither the recipe nor the checkpoint has a chat template, so conversations could not be written as "
-                "text. Set `chat_template`, for example `plain` (stage 1) or `vicuna_v1`."
-            )
-        return processor.chat_template
-    if name.endswith(".jinja"):
-        try:
-            return Path(name).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise RecipeError(
-                f"`chat_template`: {name!r} cannot be read ({error}). Give a file in UTF-8, or the name of a packaged "
-                "template (`llava inspect template` lists them)."
-            ) from error
-    try:
-        template = load_chat_template(name)
-    except ValueError as error:
-        raise RecipeError(f"`chat_template`: {error}") from error
-    _check_stop(name, processor.tokenizer)
-    return template
-
-
-__all__ = ["base_models", "previous_stages"]
+__all__ = ["ResolvedRecipe", "base_models", "previous_stages", "resolve_recipe"]
