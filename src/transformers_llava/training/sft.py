@@ -7,25 +7,24 @@ does the same by hand.
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
 from transformers_llava.artifacts.run_record import RunRecord
 from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator, RejectRecord
-from transformers_llava.data.batches.original_order import ROLE_MARKERS, OriginalOrder, count_words
-from transformers_llava.data.mixture.lock import write_lock
+from transformers_llava.data.batches.original_order import ROLE_MARKERS
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.tokens.encoding import SeveralImages
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.training.agreement import Agreement, state_of_checkpoint
 from transformers_llava.training.checkpoints.atomic import CheckpointError
-from transformers_llava.training.checkpoints.resume import check_same_data, checkpoint_to_resume
+from transformers_llava.training.checkpoints.resume import checkpoint_to_resume
 from transformers_llava.training.distributed import full_state_dicts, shards, whole_weights
 from transformers_llava.training.environment import hardware, package_versions
 from transformers_llava.training.model.assembly import load_model
@@ -46,14 +45,11 @@ from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 from transformers_llava.training.recipe.requirements import check_requirements
 from transformers_llava.training.recipe.resolve import ResolvedRecipe, resolve_recipe
-from transformers_llava.training.stored_data import PreparedData, prepare_data, report_data
-from transformers_llava.training.streamed_data import StreamedData, StreamingTrainer
+from transformers_llava.training.run_data.run_data import RunData, read_data
 from transformers_llava.training.trainer import LlavaTrainer
 
 
 logger = logging.getLogger("transformers_llava.training.sft")  # launched, __name__ is "__main__"
-
-MIXTURE_REPORT_NAME = "mixture.md"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -103,14 +99,8 @@ def train(recipe: Recipe) -> RunRecord:
     set_seed(args.seed)
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     model, processor = agreement.on_every_process(lambda: _load_model(recipe, half))
-    data = agreement.on_every_process(lambda: _read_data(resolved, processor))
-    if isinstance(data, PreparedData):
-        agreement.check_same(
-            f"{len(data.dataset):,} examples, {data.report.num_tokens:,} tokens ({data.mixture.order_digest})",
-            "the data they read",
-            "Give all machines the same records and images; `llava data verify` names the source that differs.",
-        )
-        check_same_data(checkpoint, data.mixture.order_digest)
+    data = agreement.on_every_process(lambda: read_data(resolved, processor))
+    data.check(agreement, checkpoint)
 
     record = RunRecord(
         stage=recipe.stage,
@@ -123,7 +113,7 @@ def train(recipe: Recipe) -> RunRecord:
         hardware=hardware(args.world_size, args.distributed_state.distributed_type.value),
     )
     if args.should_save:
-        complete_record(record, resolved, data.lock if isinstance(data, PreparedData) else None)
+        complete_record(record, resolved, data.lock)
     shared: dict[str, Any] = {
         "model": model,
         "args": args,
@@ -132,20 +122,7 @@ def train(recipe: Recipe) -> RunRecord:
         "components": recipe.components,
         "run_record": record,
     }
-    trainer: LlavaTrainer
-    if isinstance(data, StreamedData):
-        collator = _collator(recipe, processor, None if data.strict else data.rejections)
-        trainer = StreamingTrainer(train_dataset=data.dataset(), packs=data.packs, data_collator=collator, **shared)
-    else:
-        collator = _collator(recipe, processor)
-        trainer = LlavaTrainer(
-            train_dataset=data.dataset,
-            lengths=data.lengths,
-            data_collator=collator,
-            num_rejected=data.num_rejected,
-            original_order=_original_order(resolved, data) if recipe.data.replicate else None,
-            **shared,
-        )
+    trainer = data.make_trainer(_collator(recipe, processor, data.on_error), **shared)
     if recipe.data.packed and model.device.type != "cpu":  # unsharded: the trainer has moved it, to other kernels
         check_packs(model, half)
     table = component_table(trainer.model, recipe.components, args.learning_rate, args.weight_decay)
@@ -155,9 +132,8 @@ def train(recipe: Recipe) -> RunRecord:
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.interruption.stopped:
         return record
-    if isinstance(data, StreamedData):
-        data.report()
-        record.data = data.to_dict()
+    data.report_left_out()
+    record.data = data.to_dict()
     _save(trainer, data, resolved)
     return record
 
@@ -184,34 +160,8 @@ def _load_model(
     return model, processor
 
 
-def _read_data(resolved: ResolvedRecipe, processor: OpenLlavaProcessor) -> PreparedData | StreamedData:
-    if resolved.recipe.data.streaming:
-        return StreamedData(resolved, processor)
-    data = prepare_data(resolved, processor)
-    report_data(data)
-    _report_steps(len(data.dataset), resolved.recipe)
-    return data
-
-
-def _original_order(resolved: ResolvedRecipe, data: PreparedData) -> Callable[[TrainingArguments], OriginalOrder]:
-    num_words = count_words(resolved.mixture, data.dataset)
-
-    def make(args: TrainingArguments) -> OriginalOrder:
-        return OriginalOrder(
-            num_words,
-            order=str(resolved.recipe.data.replicate),
-            batch_size=args.train_batch_size,
-            world_size=max(1, args.world_size),
-            accumulation_steps=args.gradient_accumulation_steps,
-            rank=args.process_index if args.world_size > 1 else 0,
-            seed=args.seed,
-        )
-
-    return make
-
-
 def _collator(
-    recipe: Recipe, processor: OpenLlavaProcessor, on_error: RejectRecord | None = None
+    recipe: Recipe, processor: OpenLlavaProcessor, on_error: RejectRecord | None
 ) -> PackedCollator | PaddedCollator:
     several_images = cast(SeveralImages, recipe.data.several_images)
     if recipe.data.packed:
@@ -231,16 +181,7 @@ def _collator(
     )
 
 
-def _report_steps(num_examples: int, recipe: Recipe) -> None:
-    args = recipe.sft
-    batch = args.train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
-    steps, rest = divmod(num_examples, batch)
-    logger.info("%s steps of %s examples an epoch", f"{steps:,}", f"{batch:,}")
-    if rest:
-        logger.info("and a last one of the %s that are left", f"{rest:,}")
-
-
-def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData, resolved: ResolvedRecipe) -> None:
+def _save(trainer: LlavaTrainer, data: RunData, resolved: ResolvedRecipe) -> None:
     """Weights, configuration, processor, run record, mixture and its lock; of a LoRA run also the adapter."""
     output_dir = Path(trainer.args.output_dir)
     with full_state_dicts(trainer.accelerator):
@@ -253,10 +194,8 @@ def _save(trainer: LlavaTrainer, data: PreparedData | StreamedData, resolved: Re
         dtypes = main_dtypes(state)  # before: saving empties it
         trainer._save(str(output_dir), state_dict=state)
         save_dtypes(trainer.model.config, dtypes, output_dir)
-    if trainer.args.should_save and isinstance(data, PreparedData):
-        (output_dir / MIXTURE_REPORT_NAME).write_text(data.mixture.to_markdown(), encoding="utf-8")
-        write_lock(data.lock, output_dir)
     if trainer.args.should_save:
+        data.write(output_dir)
         write_places(resolved, output_dir)
     logger.info("saved %s", output_dir)
 

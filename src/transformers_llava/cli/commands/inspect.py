@@ -43,7 +43,7 @@ def _data(args: argparse.Namespace) -> None:
     from transformers_llava.training.recipe.recipe import Recipe
     from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
     from transformers_llava.training.recipe.resolve import resolve_recipe
-    from transformers_llava.training.stored_data import prepare_data
+    from transformers_llava.training.run_data.stored_data import prepare_data
 
     if args.show < 0:
         raise CommandError(f"--show {args.show} is no number of examples. Use 0 or more.")
@@ -68,9 +68,9 @@ def _data(args: argparse.Namespace) -> None:
             raise CommandError(str(error)) from error
         print(f"histograms written to {args.plot}")
     for example in prepared.dataset.select(rows_to_show(prepared.dataset["source"], args.show)):
-        encoded = encode_example(example, prepared.processor, max_length=recipe.data.max_length)
+        encoded = encode_example(example, processor, max_length=recipe.data.max_length)
         print(f"\n--- {example['source']}/{example['id']}, {len(encoded.input_ids)} tokens")
-        print(render_example(encoded, prepared.processor))
+        print(render_example(encoded, processor))
 
 
 def _processor(recipe: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A recipe with `streaming: true` to what a run reads as it goes, and the trainer that reads it."""
+"""Read records while the run trains on them, for a recipe with `streaming: true`."""
 
 import json
 import logging
@@ -11,10 +11,12 @@ import datasets
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator, RejectRecord
 from transformers_llava.data.batches.streaming import StreamedMixture, StreamedPacks
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.tokens.counting import TokenCounter
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
+from transformers_llava.training.agreement import Agreement
 from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.resolve import ResolvedRecipe
 from transformers_llava.training.trainer import LlavaTrainer
@@ -76,7 +78,7 @@ class StreamedData:
         )
         world_size = max(1, args.world_size)
         self.rejections = RejectionFile(Path(args.output_dir) / REJECTIONS_NAME)
-        self.strict = data.strict
+        self.on_error: RejectRecord | None = None if data.strict else self.rejections
         self.config = resolved.mixture
         try:
             self.packs = StreamedPacks(
@@ -92,9 +94,16 @@ class StreamedData:
             raise RecipeError(f"`train_data` can not be streamed: {error}") from error
         args.ignore_data_skip = True  # the stream passes over what was trained on, without opening its pictures
 
-    def dataset(self) -> datasets.IterableDataset:
-        """The examples of the first pass, as TRL wants to see what kind of data it is."""
-        return datasets.IterableDataset.from_generator(self._examples)
+    lock = None  # nobody has counted what nobody has read
+
+    def check(self, agreement: Agreement, checkpoint: str | None) -> None:
+        """Nothing: nobody knows the examples before they are read."""
+
+    def make_trainer(self, collator: PackedCollator | PaddedCollator, **arguments: Any) -> LlavaTrainer:
+        """A trainer that takes its packs from the stream."""
+        # TRL wants to see what kind of data it is: the examples of the first pass.
+        dataset = datasets.IterableDataset.from_generator(self._examples)
+        return StreamingTrainer(train_dataset=dataset, packs=self.packs, data_collator=collator, **arguments)
 
     def _examples(self) -> Any:
         for item in self.packs.mixture.read(0, lambda error: None):
@@ -119,10 +128,13 @@ class StreamedData:
             "dropped": dict(self.rejections.count()),
         }
 
-    def report(self) -> None:
-        """Logs what was left out."""
+    def report_left_out(self) -> None:
+        """Logs what was left out while training."""
         for reason, num in sorted(self.rejections.count().items()):
             logger.warning("%s records left out (%s); each stands in %s", f"{num:,}", reason, REJECTIONS_NAME)
+
+    def write(self, folder: Path) -> None:
+        """Nothing: what was left out stands in its file already."""
 
 
 class StreamingTrainer(LlavaTrainer):
