@@ -92,6 +92,7 @@ def measure(folder: Path, num_proc: int) -> dict[str, Any]:
     from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
     from transformers_llava.data.mixture.mixture_building import build_mixture
     from transformers_llava.data.tokens.length_filter import measure_examples
+    from transformers_llava.data.tokens.policy import EncodingPolicy
 
     processor = make_processor(folder)
     with PeakMemory() as memory:
@@ -100,7 +101,7 @@ def measure(folder: Path, num_proc: int) -> dict[str, Any]:
         dataset, mixture = build_mixture(MixtureConfig([source]), num_proc=num_proc)
         loaded = time.perf_counter()
         measured = measure_examples(
-            dataset, processor, max_length=MAX_LENGTH, num_proc=num_proc, cache_key=mixture.content_key()
+            dataset, processor, EncodingPolicy(MAX_LENGTH), num_proc=num_proc, cache_key=mixture.content_key()
         )
         counted = time.perf_counter()
         sampler = PackedBatchSampler(

@@ -49,6 +49,23 @@ def test_data_is_shown_as_a_run_would_read_it(checkpoint: Path, tmp_path: Path, 
     assert "mine/1" in capsys.readouterr().err
 
 
+def test_an_example_of_several_images_is_shown_with_the_tokens_that_it_trains_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    config = tiny.make_config(image_aspect_ratio="anyres", image_grid_pinpoints=[[28, 56], [56, 28], [56, 56]])
+    tiny.make_model(config).save_pretrained(tmp_path / "tiled")
+    tiny.make_processor(config).save_pretrained(tmp_path / "tiled")
+    tiny.make_image().save(tmp_path / "a.png")
+    turns = [{"from": "human", "value": "<image><image>Q"}, {"from": "gpt", "value": "red"}]
+    (tmp_path / "train.json").write_text(json.dumps([{"id": "0", "image": ["a.png"] * 2, "conversations": turns}]))
+    fields = ["--model_name_or_path", str(tmp_path / "tiled"), "--output_dir", str(tmp_path / "out")]
+    fields += ["--train_data", f"[{{name: mine, path: {tmp_path / 'train.json'}}}]"]
+    assert cli.main(["inspect", "data", "--config", "tiny/2_instruct", *fields, "--several_images", "one_tile"]) == 0
+    out = capsys.readouterr().out
+    longest = out.partition("longest: ")[2].partition("\n")[0]
+    assert f"--- mine/0, {longest} tokens" in out
+
+
 def test_a_template_is_printed_and_an_unknown_one_refused(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["inspect", "template", "plain"]) == 0
     assert "{% generation %}" in capsys.readouterr().out.replace("{%-", "{%").replace("-%}", "%}")

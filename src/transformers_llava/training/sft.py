@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -19,7 +19,6 @@ from transformers_llava.artifacts.run_record import RunRecord
 from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator, RejectRecord
 from transformers_llava.data.batches.original_order import ROLE_MARKERS
 from transformers_llava.data.schema import RecordError
-from transformers_llava.data.tokens.encoding import SeveralImages
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.training.agreement import Agreement, state_of_checkpoint
@@ -122,7 +121,7 @@ def train(recipe: Recipe) -> RunRecord:
         "components": recipe.components,
         "run_record": record,
     }
-    trainer = data.make_trainer(_collator(recipe, processor, data.on_error), **shared)
+    trainer = data.make_trainer(_collator(resolved, processor, data.on_error), **shared)
     if recipe.data.packed and model.device.type != "cpu":  # unsharded: the trainer has moved it, to other kernels
         check_packs(model, half)
     table = component_table(trainer.model, recipe.components, args.learning_rate, args.weight_decay)
@@ -161,11 +160,11 @@ def _load_model(
 
 
 def _collator(
-    recipe: Recipe, processor: OpenLlavaProcessor, on_error: RejectRecord | None
+    resolved: ResolvedRecipe, processor: OpenLlavaProcessor, on_error: RejectRecord | None
 ) -> PackedCollator | PaddedCollator:
-    several_images = cast(SeveralImages, recipe.data.several_images)
+    recipe, policy = resolved.recipe, resolved.encoding_policy
     if recipe.data.packed:
-        return PackedCollator(processor, recipe.data.max_length, several_images=several_images, on_error=on_error)
+        return PackedCollator(processor, policy, on_error=on_error)
     # A step of text alone leaves tower and projector without a gradient, which no distributed backend survives. With a
     # sharded one frozen parts must be gathered by all processes together too, or by none.
     vision = ("vision_tower", "multi_modal_projector")
@@ -173,8 +172,7 @@ def _collator(
     mask = ROLE_MARKERS.get(recipe.data.chat_template or "") if recipe.data.replicate else None
     return PaddedCollator(
         processor,
-        recipe.data.max_length,
-        several_images=several_images,
+        policy,
         always_image=needs_image,
         on_error=on_error,
         mask_answers_with=mask,

@@ -6,6 +6,7 @@ import torch
 from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator
 from transformers_llava.data.schema import IGNORE_INDEX, RecordError
 from transformers_llava.data.tokens.encoding import encode_example
+from transformers_llava.data.tokens.policy import EncodingPolicy
 
 
 @pytest.fixture
@@ -66,9 +67,9 @@ def test_a_pack_is_the_documents_one_after_another(tiny_processor, documents):
 def test_the_first_token_of_every_document_has_no_label(tiny_processor, example):
     template = "{% for m in messages %}{% generation %}{{ m['content'][0]['text'] }}{% endgeneration %}{% endfor %}"
     documents = [example("ab", "c"), example("de", "f")]
-    encoded = encode_example(documents[0], tiny_processor, template=template)
+    encoded = encode_example(documents[0], tiny_processor, EncodingPolicy(template=template))
     assert IGNORE_INDEX not in encoded.labels.tolist()
-    batch = PackedCollator(tiny_processor, template=template)(documents)
+    batch = PackedCollator(tiny_processor, EncodingPolicy(template=template))(documents)
     assert (batch["labels"][0, :6] == IGNORE_INDEX).tolist() == [True, False, False, True, False, False]
 
 
@@ -85,7 +86,7 @@ def test_a_pack_without_a_picture_ends_with_a_masked_one(tiny_processor, example
 @pytest.mark.parametrize("collator_class", [PaddedCollator, PackedCollator])
 def test_options_reach_the_encoding(tiny_processor, example, collator_class):
     documents = [example("Q", "A long answer")]
-    assert collator_class(tiny_processor, max_length=30)(documents)["input_ids"].shape[1] in (30, 34)
+    assert collator_class(tiny_processor, EncodingPolicy(30))(documents)["input_ids"].shape[1] in (30, 34)
     with pytest.raises(RecordError) as caught:
-        collator_class(tiny_processor, max_length=30, too_long="error")(documents)
+        collator_class(tiny_processor, EncodingPolicy(30, "error"))(documents)
     assert caught.value.reason == "too_long"

@@ -14,6 +14,7 @@ from transformers_llava.data.batches.streaming import StreamedMixture, StreamedP
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.tokens.counting import TokenCounter
+from transformers_llava.data.tokens.policy import EncodingPolicy
 
 
 def record(number: int, answer: str = "red", **changes) -> dict:
@@ -36,7 +37,7 @@ def sources(tmp_path: Path) -> list[SourceConfig]:
 @pytest.fixture
 def mixture(sources, tiny_processor) -> StreamedMixture:
     return StreamedMixture(
-        MixtureConfig(sources, seed=5), TokenCounter(tiny_processor, None, max_length=60, look_at_images=False)
+        MixtureConfig(sources, seed=5), TokenCounter(tiny_processor, EncodingPolicy(60), look_at_images=False)
     )
 
 
@@ -113,7 +114,7 @@ def test_workers_change_no_order(mixture, num_workers):
 def test_what_is_left_out_is_named_by_rank_0_alone(sources, tiny_processor, tmp_path):
     with Path(sources[1].path).open("a") as file:
         file.write("\n{broken\n" + json.dumps(record(98, "")) + "\n" + json.dumps(record(99)))
-    mixture = StreamedMixture(MixtureConfig(sources), TokenCounter(tiny_processor, None, look_at_images=False))
+    mixture = StreamedMixture(MixtureConfig(sources), TokenCounter(tiny_processor, look_at_images=False))
     for rank, expected in ((0, {"invalid_json": 1, "empty_answer": 1}), (1, {})):
         rejected: list[RecordError] = []
         packs = StreamedPacks(mixture, rejected.append, global_batch_size=62, world_size=2, rank=rank)

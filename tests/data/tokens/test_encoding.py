@@ -14,6 +14,7 @@ from transformers_llava.data.schema import IGNORE_INDEX, RecordError
 from transformers_llava.data.tokens.chat_rendering import encode_rendered, render_marked, writes_control_tokens
 from transformers_llava.data.tokens.counting import count_tokens
 from transformers_llava.data.tokens.encoding import encode_example
+from transformers_llava.data.tokens.policy import EncodingPolicy
 
 
 IMAGE = "<image>" * 4  # a tile of 2 x 2 patches
@@ -88,15 +89,19 @@ def test_both_ways_to_encode_agree_where_both_apply(tiny_processor, example):
 
 
 def test_another_template_can_be_given(tiny_processor, example):
-    encoded = encode_example(example([None, "ignored"], "A dog"), tiny_processor, template=load_chat_template("plain"))
+    encoded = encode_example(
+        example([None, "ignored"], "A dog"), tiny_processor, EncodingPolicy(template=load_chat_template("plain"))
+    )
     assert decoded(tiny_processor, encoded) == (f"<s>{IMAGE}A dog\n", "A dog\n")
 
 
 def test_too_long_text_is_cut_at_its_end(tiny_processor, example):
     whole = encode_example(example([None, "Q"], "A long answer"), tiny_processor)
-    cut = encode_example(example([None, "Q"], "A long answer"), tiny_processor, max_length=len(whole.input_ids) - 8)
+    cut = encode_example(
+        example([None, "Q"], "A long answer"), tiny_processor, EncodingPolicy(len(whole.input_ids) - 8)
+    )
     assert decoded(tiny_processor, cut)[1] == "A long"
-    exact = encode_example(example([None, "Q"], "A long answer"), tiny_processor, max_length=len(whole.input_ids))
+    exact = encode_example(example([None, "Q"], "A long answer"), tiny_processor, EncodingPolicy(len(whole.input_ids)))
     assert torch.equal(exact.input_ids, whole.input_ids)
 
 
@@ -111,14 +116,14 @@ def test_too_long_text_is_cut_at_its_end(tiny_processor, example):
 )
 def test_a_cut_that_would_spoil_the_example_is_refused(tiny_processor, example, max_length, too_long, reason):
     with pytest.raises(RecordError, match="record 's/1'") as caught:
-        encode_example(example([None, "What is it?"], "A"), tiny_processor, max_length=max_length, too_long=too_long)
+        encode_example(example([None, "What is it?"], "A"), tiny_processor, EncodingPolicy(max_length, too_long))
     assert caught.value.reason == reason
 
 
 def test_a_template_that_marks_no_answer_is_an_error(tiny_processor, example):
     template = "{{ bos_token }}{% for m in messages %}{{ m['content'][0]['text'] }}{% endfor %}"
     with pytest.raises(RecordError, match="not one of its tokens is supervised") as caught:
-        encode_example(example("Q", "A"), tiny_processor, template=template)
+        encode_example(example("Q", "A"), tiny_processor, EncodingPolicy(template=template))
     assert caught.value.reason == "no_supervised_token"
 
 
@@ -157,8 +162,9 @@ def test_the_count_of_tokens_is_the_length_of_the_encoding(example, turns, mode)
     num_images = sum(part is None for turn in turns for part in turn)
     record = example(*turns, sizes=[(90, 21), (20, 70)][:num_images])
     for template in (None, load_chat_template("vicuna_v1"), load_chat_template("plain")):
-        expected = len(encode_example(record, processor, template=template).input_ids)
-        assert count_tokens(record, processor, template=template) == expected
+        policy = EncodingPolicy(template=template)
+        expected = len(encode_example(record, processor, policy).input_ids)
+        assert count_tokens(record, processor, policy) == expected
 
 
 def test_counting_reads_the_headers_of_pictures_only(tiny_processor, example):
@@ -190,7 +196,7 @@ def test_ids_and_labels_equal_the_recorded_ones_of_the_original(golden: Path, re
         record, _ = to_example(recorded["records"][sample["id"]], source="golden", image_root=golden / "images")
         # The original cuts text samples when they are tokenised, image samples (much) later.
         encoded = encode_example(
-            record, processor, max_length=None if sample["has_image"] else run["model_max_length"]
+            record, processor, EncodingPolicy(None if sample["has_image"] else run["model_max_length"])
         )
         is_image = encoded.input_ids == processor.image_token_id
         keep = ~is_image | (is_image.cumsum(0) % 4 == 1)

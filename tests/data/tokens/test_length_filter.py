@@ -9,6 +9,7 @@ from transformers_llava.data.tokens import length_filter as measuring
 from transformers_llava.data.tokens.counting import TokenCounter
 from transformers_llava.data.tokens.encoding import encode_example
 from transformers_llava.data.tokens.length_filter import measure_examples
+from transformers_llava.data.tokens.policy import EncodingPolicy
 
 
 @pytest.fixture
@@ -37,10 +38,10 @@ def test_lengths_are_those_of_the_encoding(tiny_processor, dataset):
 
 def test_what_can_be_cut_is_cut_and_the_rest_is_left_out_with_its_reason(tiny_processor, dataset):
     limit = len(encode_example(dataset[0], tiny_processor).input_ids)
-    measured = measure_examples(dataset, tiny_processor, max_length=limit)
+    measured = measure_examples(dataset, tiny_processor, EncodingPolicy(limit))
     assert measured.dataset["id"] == ["short", "long answer", "text"]
     assert [length.num_tokens for length in measured.lengths] == [
-        len(encode_example(example, tiny_processor, max_length=limit).input_ids) for example in measured.dataset
+        len(encode_example(example, tiny_processor, EncodingPolicy(limit)).input_ids) for example in measured.dataset
     ]
     assert dict(measured.report.dropped) == {"no_supervised_token": 1}
     assert (measured.report.num_over_long, measured.report.num_truncated) == (2, 1)
@@ -48,29 +49,29 @@ def test_what_can_be_cut_is_cut_and_the_rest_is_left_out_with_its_reason(tiny_pr
 
 
 def test_an_image_is_never_cut(tiny_processor, dataset):
-    measured = measure_examples(dataset, tiny_processor, max_length=9)
+    measured = measure_examples(dataset, tiny_processor, EncodingPolicy(9))
     assert dict(measured.report.dropped) == {"too_long": 3, "no_supervised_token": 1}
     assert measured.lengths == []
 
 
 def test_the_policies_drop_and_error(tiny_processor, dataset):
     limit = len(encode_example(dataset[0], tiny_processor).input_ids)
-    measured = measure_examples(dataset, tiny_processor, max_length=limit, too_long="drop")
+    measured = measure_examples(dataset, tiny_processor, EncodingPolicy(limit, "drop"))
     assert measured.dataset["id"] == ["short", "text"]
     assert dict(measured.report.dropped) == {"too_long": 2}
     with pytest.raises(RecordError, match=r"record 's/long answer': it has \d+ tokens, more than max_length"):
-        measure_examples(dataset, tiny_processor, max_length=limit, too_long="error")
+        measure_examples(dataset, tiny_processor, EncodingPolicy(limit, "error"))
     with pytest.raises(RecordError, match="'s/long question': not one of its tokens"):
-        measure_examples(dataset, tiny_processor, max_length=limit, strict=True)
+        measure_examples(dataset, tiny_processor, EncodingPolicy(limit), strict=True)
     with pytest.raises(ValueError, match="too_long must be"):
-        measure_examples(dataset, tiny_processor, too_long="shrink")
+        EncodingPolicy(too_long="shrink")
 
 
 def test_a_template_without_answers_is_found_before_training(tiny_processor, dataset):
     template = "{% for m in messages %}{{ m['content'][0]['text'] }}{% endfor %}"
-    assert dict(measure_examples(dataset.select([3]), tiny_processor, template=template).report.dropped) == {
-        "no_supervised_token": 1
-    }
+    assert dict(
+        measure_examples(dataset.select([3]), tiny_processor, EncodingPolicy(template=template)).report.dropped
+    ) == {"no_supervised_token": 1}
 
 
 def test_an_example_that_the_template_refuses_costs_itself_alone(tiny_processor, dataset):
@@ -78,14 +79,16 @@ def test_an_example_that_the_template_refuses_costs_itself_alone(tiny_processor,
     longer = dataset.map(
         lambda row: {"messages": row["messages"] * (2 if row["id"] == "text" else 1)}, features=dataset.features
     )
-    measured = measure_examples(longer, tiny_processor, template=refuses + tiny_processor.chat_template)
+    measured = measure_examples(
+        longer, tiny_processor, EncodingPolicy(template=refuses + tiny_processor.chat_template)
+    )
     assert dict(measured.report.dropped) == {"template_error": 1}
     assert "one question only" in measured.report.examples["template_error"][0]
     with pytest.raises(ValueError, match="the chat template is no Jinja"):
-        measure_examples(dataset, tiny_processor, template="{% for m in messages %}")
+        measure_examples(dataset, tiny_processor, EncodingPolicy(template="{% for m in messages %}"))
     for num_proc, max_length, complaint in ((0, 9, "num_proc=0"), (1, 0, "max_length=0")):
         with pytest.raises(ValueError, match=complaint):
-            measure_examples(dataset, tiny_processor, num_proc=num_proc, max_length=max_length)
+            measure_examples(dataset, tiny_processor, EncodingPolicy(max_length), num_proc=num_proc)
 
 
 def test_an_unreadable_header_leaves_its_example_out(tiny_processor, dataset):
@@ -97,8 +100,8 @@ def test_an_unreadable_header_leaves_its_example_out(tiny_processor, dataset):
 def test_the_number_of_processes_changes_nothing(tiny_processor, dataset, monkeypatch):
     monkeypatch.setattr(measuring, "_ROWS_PER_TASK", 3)
     many = dataset.select([0, 1, 2, 3] * 5)
-    one = measure_examples(many, tiny_processor, max_length=30)
-    two = measure_examples(many, tiny_processor, max_length=30, num_proc=2)
+    one = measure_examples(many, tiny_processor, EncodingPolicy(30))
+    two = measure_examples(many, tiny_processor, EncodingPolicy(30), num_proc=2)
     assert (one.lengths, one.report) == (two.lengths, two.report)
     assert len(one.lengths) + one.report.dropped.total() == 20
 
@@ -115,8 +118,8 @@ def test_counts_are_kept_under_content_template_and_policy(tiny_processor, datas
 
     assert [num_counted(cache_key="a"), num_counted(cache_key="a")] == [4, 0]
     assert num_counted(cache_key="b") == 4
-    assert num_counted(cache_key="a", max_length=30) == 4
-    assert num_counted(cache_key="a", template=tiny_processor.chat_template + " ") == 4
+    assert num_counted(cache_key="a", policy=EncodingPolicy(30)) == 4
+    assert num_counted(cache_key="a", policy=EncodingPolicy(template=tiny_processor.chat_template + " ")) == 4
     assert [num_counted(), num_counted()] == [4, 4]
 
 
@@ -143,7 +146,7 @@ def test_an_interrupted_count_goes_on_where_it_stopped(tiny_processor, dataset, 
 
 
 def test_nothing_has_no_lengths(tiny_processor, dataset):
-    measured = measure_examples(dataset.select([]), tiny_processor, max_length=5, num_proc=2)
+    measured = measure_examples(dataset.select([]), tiny_processor, EncodingPolicy(5), num_proc=2)
     assert (measured.lengths, measured.report.longest) == ([], 0)
 
 

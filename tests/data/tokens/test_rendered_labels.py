@@ -5,6 +5,7 @@ import pytest
 from transformers_llava.chat_templates import list_chat_templates, load_chat_template
 from transformers_llava.data.inspection import render_example
 from transformers_llava.data.tokens.encoding import encode_example
+from transformers_llava.data.tokens.policy import EncodingPolicy
 
 
 CHATML = (
@@ -59,7 +60,7 @@ def test_every_packaged_template_has_a_literal():
 @pytest.mark.parametrize("name", FROM_THE_PICTURE_ON)
 def test_the_supervised_text_is_this(name: str, tiny_processor, example):
     encoded = encode_example(
-        example([None, "Q1"], "A1", "Q2", "A2"), tiny_processor, template=load_chat_template(name)
+        example([None, "Q1"], "A1", "Q2", "A2"), tiny_processor, EncodingPolicy(template=load_chat_template(name))
     )
     text = render_example(encoded, tiny_processor).replace("\x1b[90m<image: 4 tokens>\x1b[0m", "<image>")
     text = text.replace("\x1b[32m", "[[").replace("\x1b[0m", "]]")

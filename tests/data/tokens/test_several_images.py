@@ -9,6 +9,7 @@ import tiny
 from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator
 from transformers_llava.data.tokens.counting import TokenCounter, count_tokens
 from transformers_llava.data.tokens.encoding import encode_example
+from transformers_llava.data.tokens.policy import EncodingPolicy
 
 
 SIZES = [(90, 21), (20, 70)]
@@ -23,7 +24,9 @@ def config():
 
 def test_each_of_several_pictures_is_one_tile_and_a_newline(config, example):
     processor = tiny.make_processor(config)
-    encoded = encode_example(example([None, None, "Q"], "A", sizes=SIZES), processor, several_images="one_tile")
+    encoded = encode_example(
+        example([None, None, "Q"], "A", sizes=SIZES), processor, EncodingPolicy(several_images="one_tile")
+    )
     assert encoded.pixel_values.shape[0] == 2
     assert int((encoded.input_ids == processor.image_token_id).sum()) == 2 * (4 + 1)
     assert encoded.image_sizes.tolist() == [[21, 90], [70, 20]]
@@ -35,8 +38,8 @@ def test_each_of_several_pictures_is_one_tile_and_a_newline(config, example):
 def test_lengths_count_what_is_encoded(config, example, text, several_images, num_images):
     processor = tiny.make_processor(config)
     record = example([*[None] * num_images, text], "A", sizes=SIZES[:num_images])
-    encoded = encode_example(record, processor, several_images=several_images)
-    assert count_tokens(record, processor, several_images=several_images) == len(encoded.input_ids)
+    encoded = encode_example(record, processor, EncodingPolicy(several_images=several_images))
+    assert count_tokens(record, processor, EncodingPolicy(several_images=several_images)) == len(encoded.input_ids)
 
 
 def test_a_picture_counts_anew_where_it_is_one_of_several(config, example, tmp_path, png):
@@ -45,24 +48,26 @@ def test_a_picture_counts_anew_where_it_is_one_of_several(config, example, tmp_p
     one, two = example([None, "Q"], "A"), example([None, None, "Q"], "A")
     for record in (one, two):
         record["images"] = [{"bytes": None, "path": str(tmp_path / "x.png")}] * len(record["images"])
-    counter = TokenCounter(processor, None, several_images="one_tile")
+    counter = TokenCounter(processor, EncodingPolicy(several_images="one_tile"))
     assert [counter.image_costs(one), counter.image_costs(two)] == [
         [processor.num_image_tokens(90, 21)],
         [4 + 1, 4 + 1],
     ]
-    assert counter.fingerprint("x") != TokenCounter(processor, None).fingerprint("x")
+    assert counter.fingerprint("x") != TokenCounter(processor).fingerprint("x")
 
 
 def test_an_untiled_checkpoint_knows_no_difference(tiny_processor, example):
     record = example([None, None, "Q"], "A", sizes=SIZES)
-    one, other = (encode_example(record, tiny_processor, several_images=how) for how in ("tiles", "one_tile"))
+    one, other = (
+        encode_example(record, tiny_processor, EncodingPolicy(several_images=how)) for how in ("tiles", "one_tile")
+    )
     assert torch.equal(one.input_ids, other.input_ids)
     assert torch.equal(one.pixel_values, other.pixel_values)
 
 
 def test_the_model_reads_such_a_batch(config, example):
     records = [example([None, None, "Q"], "A", sizes=SIZES), example("Q", "A")]
-    batch = PaddedCollator(tiny.make_processor(config), several_images="one_tile")(records)
+    batch = PaddedCollator(tiny.make_processor(config), EncodingPolicy(several_images="one_tile"))(records)
     with torch.no_grad():
         assert torch.isfinite(tiny.make_model(config)(**batch).loss)
 
@@ -74,7 +79,7 @@ def test_one_batch_mixes_whole_and_cut_pictures(config, example, collator):
         example("no picture", "A", id="text"),
         example([None, "Q"], "A", sizes=SIZES[:1], id="one"),
     ]
-    collate = collator(tiny.make_processor(config), several_images="one_tile")
+    collate = collator(tiny.make_processor(config), EncodingPolicy(several_images="one_tile"))
     model = tiny.make_model(config).eval()
     together = collate(records)
     assert together["num_tiles"] == [1, 1, together["pixel_values"].shape[0] - 2]
@@ -93,7 +98,7 @@ def test_one_batch_mixes_whole_and_cut_pictures(config, example, collator):
 
 
 def test_tile_counts_that_are_wrong_are_named(config, example):
-    batch = PaddedCollator(tiny.make_processor(config), several_images="one_tile")(
+    batch = PaddedCollator(tiny.make_processor(config), EncodingPolicy(several_images="one_tile"))(
         [example([None, None, "Q"], "A", sizes=SIZES)]
     )
     model = tiny.make_model(config)
@@ -105,4 +110,4 @@ def test_tile_counts_that_are_wrong_are_named(config, example):
 
 def test_an_unknown_rule_is_refused(tiny_processor, example):
     with pytest.raises(ValueError, match="several_images must be"):
-        encode_example(example([None, "Q"], "A"), tiny_processor, several_images="pad")
+        EncodingPolicy(several_images="pad")

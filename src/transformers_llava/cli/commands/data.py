@@ -162,6 +162,7 @@ def _read(args: argparse.Namespace, config: Any, *, recheck_images: bool = False
     from transformers_llava.data.mixture.lock import count_tokens_of_sources, make_lock
     from transformers_llava.data.mixture.mixture_building import build_mixture
     from transformers_llava.data.tokens.length_filter import measure_examples
+    from transformers_llava.data.tokens.policy import EncodingPolicy
 
     if config.token_budgets and args.model is None:
         raise CommandError(
@@ -180,7 +181,7 @@ def _read(args: argparse.Namespace, config: Any, *, recheck_images: bool = False
         measured = measure_examples(
             dataset,
             _processor(args.model),
-            max_length=args.max_length,
+            EncodingPolicy(max_length=args.max_length),
             num_proc=args.num_proc,
             token_budgets=config.token_budgets,
             cache_key=report.content_key(),

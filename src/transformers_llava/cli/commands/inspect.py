@@ -50,7 +50,8 @@ def _data(args: argparse.Namespace) -> None:
     try:
         recipe = Recipe.from_dict(apply_flags(read_recipe(recipe_path(args.config)), args.fields))
         processor = _processor(recipe)
-        prepared = prepare_data(resolve_recipe(recipe), processor)
+        resolved = resolve_recipe(recipe)
+        prepared = prepare_data(resolved, processor)
     except ValueError as error:  # also RecipeError, and a RecordError under --strict
         raise CommandError(str(error)) from error
     print(prepared.mixture.to_markdown())
@@ -68,7 +69,7 @@ def _data(args: argparse.Namespace) -> None:
             raise CommandError(str(error)) from error
         print(f"histograms written to {args.plot}")
     for example in prepared.dataset.select(rows_to_show(prepared.dataset["source"], args.show)):
-        encoded = encode_example(example, processor, max_length=recipe.data.max_length)
+        encoded = encode_example(example, processor, resolved.encoding_policy)
         print(f"\n--- {example['source']}/{example['id']}, {len(encoded.input_ids)} tokens")
         print(render_example(encoded, processor))
 

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from transformers_llava.data.schema import IGNORE_INDEX, EncodedExample, Example, RecordError
-from transformers_llava.data.tokens.encoding import SeveralImages, TooLongPolicy, encode_example
+from transformers_llava.data.tokens.encoding import encode_example
+from transformers_llava.data.tokens.policy import DEFAULT_POLICY, EncodingPolicy
 
 
 RejectRecord = Callable[[RecordError], None]
@@ -24,15 +25,9 @@ class PaddedCollator:
     Args:
         processor (`OpenLlavaProcessor`):
             Encodes text and pictures.
-        max_length (`int`, *optional*):
-            Most tokens of a row; see `encode_example`.
-        template (`str`, *optional*):
-            Chat template instead of the processor's own.
-        too_long (`str`, *optional*, defaults to `"truncate_text"`):
-            See `encode_example`.
-        several_images (`str`, *optional*, defaults to `"tiles"`):
-            See `encode_example`. With `"one_tile"` on a tiled checkpoint the batch also says the `num_tiles` of each
-            picture, because some are whole and some are cut.
+        policy (`EncodingPolicy`, *optional*):
+            See `encode_example`. With `several_images="one_tile"` on a tiled checkpoint the batch also says the
+            `num_tiles` of each picture, because some are whole and some are cut.
         always_image (`bool`, *optional*, defaults to `False`):
             Append a row without any label that only holds a black picture when no example has one, so that the tower
             and the projector take part in every step on every rank.
@@ -46,20 +41,14 @@ class PaddedCollator:
     def __init__(
         self,
         processor: Any,
-        max_length: int | None = None,
+        policy: EncodingPolicy = DEFAULT_POLICY,
         *,
-        template: str | None = None,
-        too_long: TooLongPolicy = "truncate_text",
-        several_images: SeveralImages = "tiles",
         always_image: bool = False,
         on_error: RejectRecord | None = None,
         mask_answers_with: str | None = None,
     ) -> None:
         self.processor = processor
-        self.max_length = max_length
-        self.template = template
-        self.too_long: TooLongPolicy = too_long
-        self.several_images: SeveralImages = several_images
+        self.policy = policy
         self.always_image = always_image
         self.on_error = on_error
         self.mask_answers_with = mask_answers_with
@@ -100,24 +89,18 @@ class PackedCollator:
     Five numbers: documents of 3 and 2 tokens give position_ids [0, 1, 2, 0, 1] and cu_seq_lens [0, 3, 5].
 
     Args:
-        processor, max_length, template, too_long, several_images, on_error: as for `PaddedCollator`.
+        processor, policy, on_error: as for `PaddedCollator`.
     """
 
     def __init__(
         self,
         processor: Any,
-        max_length: int | None = None,
+        policy: EncodingPolicy = DEFAULT_POLICY,
         *,
-        template: str | None = None,
-        too_long: TooLongPolicy = "truncate_text",
-        several_images: SeveralImages = "tiles",
         on_error: RejectRecord | None = None,
     ) -> None:
         self.processor = processor
-        self.max_length = max_length
-        self.template = template
-        self.too_long: TooLongPolicy = too_long
-        self.several_images: SeveralImages = several_images
+        self.policy = policy
         self.on_error = on_error
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
@@ -164,16 +147,7 @@ def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) 
     encoded = []
     for example in examples:
         try:
-            encoded.append(
-                encode_example(
-                    example,
-                    collator.processor,
-                    max_length=collator.max_length,
-                    template=collator.template,
-                    too_long=collator.too_long,
-                    several_images=collator.several_images,
-                )
-            )
+            encoded.append(encode_example(example, collator.processor, collator.policy))
         except RecordError as error:
             if collator.on_error is None:
                 raise
@@ -187,7 +161,7 @@ def _pixels(collator: PaddedCollator | PackedCollator, encoded: list[EncodedExam
     if not pixel_values:
         return {}
     pixels: dict[str, Any] = {"pixel_values": torch.cat(pixel_values), "image_sizes": torch.cat(image_sizes)}
-    if collator.several_images == "one_tile" and collator.processor.tiling_rule().is_tiled:
+    if collator.policy.several_images == "one_tile" and collator.processor.tiling_rule().is_tiled:
         pixels["num_tiles"] = [count for example in encoded for count in _tiles_of_pictures(example)]
     return pixels
 

@@ -41,7 +41,7 @@ class StreamedMixture:
             The sources. Amounts (`num_examples`, `weight`, `num_tokens`, `sampling`) and `duplicate_ids: drop` need
             all records of a source at once and are refused.
         counter (`TokenCounter`):
-            Processor, template, `max_length` and what happens above it.
+            Processor and `EncodingPolicy`.
         strict (`bool`, *optional*, defaults to `False`):
             Raise the first error instead of handing it to `reject`.
 
@@ -76,7 +76,7 @@ class StreamedMixture:
             try:
                 item = self._accept(raw, source, self.image_roots[place])
             except RecordError as error:
-                if self.strict or (self.counter.too_long == "error" and error.reason == "too_long"):
+                if self.strict or (self.counter.policy.too_long == "error" and error.reason == "too_long"):
                     raise
                 reject(error)
                 continue
@@ -101,7 +101,7 @@ class StreamedMixture:
         num_tokens, reason, message = self.counter.outcome(example)
         if reason is not None:
             raise RecordError(reason, message or "", record_id=name)
-        limit = self.counter.max_length
+        limit = self.counter.policy.max_length
         return StreamedExample(example, num_tokens if limit is None else min(num_tokens, limit))
 
 

@@ -1,7 +1,7 @@
 """Examples to token counts, without decoding a pixel."""
 
 import hashlib
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from transformers_llava.data.images.opening import image_size
 from transformers_llava.data.schema import Example, ImageReference, RecordError
@@ -12,10 +12,8 @@ from transformers_llava.data.tokens.chat_rendering import (
     render_marked,
     writes_control_tokens,
 )
-from transformers_llava.data.tokens.encoding import SeveralImages, encode_text, images_kwargs_of, label_and_cut
-
-
-LengthPolicy = Literal["error", "drop", "truncate_text"]
+from transformers_llava.data.tokens.encoding import encode_text, images_kwargs_of, label_and_cut
+from transformers_llava.data.tokens.policy import DEFAULT_POLICY, EncodingPolicy
 
 
 class ExampleLength(NamedTuple):
@@ -25,25 +23,24 @@ class ExampleLength(NamedTuple):
     has_image: bool
 
 
-def count_tokens(
-    example: Example, processor: Any, *, template: str | None = None, several_images: SeveralImages = "tiles"
-) -> int:
+def count_tokens(example: Example, processor: Any, policy: EncodingPolicy = DEFAULT_POLICY) -> int:
     """
-    Tokens of an example after image expansion.
+    Tokens of an example after image expansion, before any cut.
 
-    Contract: equal to `len(encode_example(example, processor, ...).input_ids)` with the same `template` and
-    `several_images`, but only the headers of the pictures are read.
+    Contract: equal to `len(encode_example(example, processor, policy).input_ids)` where nothing is cut, but only the
+    headers of the pictures are read.
     """
-    return TokenCounter(processor, template, several_images=several_images).count(example)[0]
+    return TokenCounter(processor, policy).count(example)[0]
 
 
-def measure_example(example: Example, processor: Any, *, template: str | None = None) -> ExampleLength:
-    return ExampleLength(count_tokens(example, processor, template=template), bool(example["images"]))
+def measure_example(example: Example, processor: Any, policy: EncodingPolicy = DEFAULT_POLICY) -> ExampleLength:
+    """`count_tokens`, and whether there is a picture."""
+    return ExampleLength(count_tokens(example, processor, policy), bool(example["images"]))
 
 
 class TokenCounter:
     """
-    Processor, template and policy, ready to look at one example after another.
+    Processor and policy, ready to look at one example after another.
 
     With `look_at_images=False` no header is read where every picture costs the same, as without tiles; that a picture
     is missing is then found when it is opened.
@@ -52,16 +49,12 @@ class TokenCounter:
     def __init__(
         self,
         processor: Any,
-        template: str | None,
+        policy: EncodingPolicy = DEFAULT_POLICY,
         *,
-        max_length: int | None = None,
-        too_long: LengthPolicy = "truncate_text",
-        several_images: SeveralImages = "tiles",
         look_at_images: bool = True,
     ) -> None:
-        self.processor, self.template = processor, chat_template_of(processor, template)
-        self.max_length, self.too_long = max_length, too_long
-        self.several_images: SeveralImages = several_images
+        self.processor, self.policy = processor, policy
+        self.template = chat_template_of(processor, policy.template)
         self.fixed_cost: int | None = None
         if not look_at_images and not processor.tiling_rule().is_tiled:
             self.fixed_cost = processor.num_image_tokens(1, 1)
@@ -84,31 +77,25 @@ class TokenCounter:
         name = f"{example['source']}/{example['id']}"
         try:
             num_tokens, is_supervised = self.count(example)
-            is_over_long = self.max_length is not None and num_tokens > self.max_length
-            if is_over_long and self.too_long != "truncate_text":
+            limit = self.policy.max_length
+            is_over_long = limit is not None and num_tokens > limit
+            if is_over_long and self.policy.too_long != "truncate_text":
                 raise RecordError(
                     "too_long",
-                    f"it has {num_tokens} tokens, more than max_length={self.max_length}. Raise max_length or shorten "
+                    f"it has {num_tokens} tokens, more than max_length={limit}. Raise max_length or shorten "
                     "the text; the policy `truncate_text` would cut it.",
                     record_id=name,
                 )
             if is_over_long or not is_supervised:
                 ids, mask = encode_text(example, self.processor, self.image_costs(example), template=self.template)
-                label_and_cut(
-                    ids,
-                    mask,
-                    self.processor.image_token_id,
-                    max_length=self.max_length,
-                    too_long="truncate_text",
-                    name=name,
-                )
+                label_and_cut(ids, mask, self.processor.image_token_id, self.policy, name=name)
         except RecordError as error:
             return num_tokens, error.reason, error.message
         return num_tokens, None, None
 
     def image_costs(self, example: Example) -> list[int]:
         try:
-            images_kwargs = images_kwargs_of(len(example["images"]), self.processor, self.several_images)
+            images_kwargs = images_kwargs_of(len(example["images"]), self.processor, self.policy.several_images)
             return [self._cost(reference, images_kwargs) for reference in example["images"]]
         except RecordError as error:
             raise error.of(f"{example['source']}/{example['id']}") from error
@@ -133,7 +120,7 @@ class TokenCounter:
             processor.tokenizer.backend_tokenizer.to_str(),
             str(sorted(processor.tokenizer.special_tokens_map.items())),
             str(processor.tiling_rule()),
-            f"{self.max_length} {self.too_long} {self.several_images}",
+            f"{self.policy.max_length} {self.policy.too_long} {self.policy.several_images}",
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -146,4 +133,4 @@ def _ids_alone(backend: Any, text: str) -> list[int]:
     return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
 
-__all__ = ["ExampleLength", "LengthPolicy", "TokenCounter", "count_tokens", "measure_example"]
+__all__ = ["ExampleLength", "TokenCounter", "count_tokens", "measure_example"]

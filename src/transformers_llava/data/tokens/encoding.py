@@ -1,6 +1,6 @@
 """Example and processor to EncodedExample: token ids, labels of the assistant's tokens, pixels."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,21 +14,10 @@ from transformers_llava.data.tokens.chat_rendering import (
     to_conversation,
     writes_control_tokens,
 )
+from transformers_llava.data.tokens.policy import DEFAULT_POLICY, EncodingPolicy, SeveralImages
 
 
-TooLongPolicy = Literal["error", "truncate_text"]
-SeveralImages = Literal["tiles", "one_tile"]
-
-
-def encode_example(
-    example: Example,
-    processor: Any,
-    *,
-    max_length: int | None = None,
-    template: str | None = None,
-    too_long: TooLongPolicy = "truncate_text",
-    several_images: SeveralImages = "tiles",
-) -> EncodedExample:
+def encode_example(example: Example, processor: Any, policy: EncodingPolicy = DEFAULT_POLICY) -> EncodedExample:
     """
     Encode one example for training.
 
@@ -41,26 +30,19 @@ def encode_example(
             The example; its pictures are decoded here.
         processor (`OpenLlavaProcessor`):
             Tokenizer, image processor and token counts.
-        max_length (`int`, *optional*):
-            Most tokens, image tokens included.
-        template (`str`, *optional*):
-            Chat template (Jinja) instead of the processor's own.
-        too_long (`str`, *optional*, defaults to `"truncate_text"`):
-            `truncate_text` cuts the end, never into or before an image; `error` refuses.
-        several_images (`str`, *optional*, defaults to `"tiles"`):
-            On a tiled checkpoint: `tiles` cuts every picture into tiles, `one_tile` shows each picture of an example
-            with several as one padded tile, as LLaVA-NeXT is trained. Elsewhere it changes nothing.
+        policy (`EncodingPolicy`, *optional*):
+            Template, most tokens, and what becomes of an example with more, or with several pictures.
 
     Raises:
         `RecordError`: a picture cannot be read; `too_long`; `no_supervised_token`.
     """
-    chat_template = chat_template_of(processor, template)
+    chat_template = chat_template_of(processor, policy.template)
     name = f"{example['source']}/{example['id']}"
     try:
         images = [open_image(reference) for reference in example["images"]]
     except RecordError as error:
         raise error.of(name) from error
-    images_kwargs = images_kwargs_of(len(images), processor, several_images)
+    images_kwargs = images_kwargs_of(len(images), processor, policy.several_images)
     if writes_control_tokens(example, processor.tokenizer):
         costs = [processor.num_image_tokens(image.width, image.height, **images_kwargs) for image in images]
         input_ids, is_supervised = encode_text(example, processor, costs, template=chat_template)
@@ -71,17 +53,13 @@ def encode_example(
         input_ids, is_supervised, pixel_values = _encode_in_one_call(
             example, images, processor, chat_template, images_kwargs
         )
-    input_ids, labels = label_and_cut(
-        input_ids, is_supervised, processor.image_token_id, max_length=max_length, too_long=too_long, name=name
-    )
+    input_ids, labels = label_and_cut(input_ids, is_supervised, processor.image_token_id, policy, name=name)
     sizes = torch.tensor([(image.height, image.width) for image in images]) if images else None  # (num_images, 2)
     return EncodedExample(input_ids, labels, pixel_values, sizes, example["id"], example["source"])
 
 
 def images_kwargs_of(num_images: int, processor: Any, several_images: SeveralImages) -> dict[str, Any]:
     """What the processor is told about the pictures of one example."""
-    if several_images not in ("tiles", "one_tile"):
-        raise ValueError(f"several_images must be 'tiles' or 'one_tile', not {several_images!r}.")
     if several_images == "one_tile" and num_images > 1 and processor.tiling_rule().is_tiled:
         return {"image_aspect_ratio": "pad"}
     return {}
@@ -120,16 +98,15 @@ def label_and_cut(
     input_ids: torch.Tensor,
     is_supervised: torch.Tensor,
     image_token_id: int,
+    policy: EncodingPolicy,
     *,
-    max_length: int | None,
-    too_long: TooLongPolicy,
     name: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and labels of at most `max_length` tokens, or a `RecordError`: `too_long`, `no_supervised_token`."""
-    is_image = input_ids == image_token_id
+    """Ids and labels of at most `policy.max_length` tokens, or a `RecordError`: `too_long`, `no_supervised_token`."""
+    is_image, max_length = input_ids == image_token_id, policy.max_length
     labels = torch.where(is_supervised & ~is_image, input_ids, IGNORE_INDEX)
     if max_length is not None and len(input_ids) > max_length:
-        _check_cut(is_image, max_length, too_long, name)
+        _check_cut(is_image, max_length, policy, name)
         input_ids, labels = input_ids[:max_length], labels[:max_length]
     if not bool((labels != IGNORE_INDEX).any()):
         raise RecordError(
@@ -179,10 +156,10 @@ def _stack(tiles: Any) -> torch.Tensor:
     return torch.as_tensor(tiles)
 
 
-def _check_cut(is_image: torch.Tensor, max_length: int, too_long: TooLongPolicy, name: str) -> None:
-    if too_long == "truncate_text" and not bool(is_image[max_length:].any()):
+def _check_cut(is_image: torch.Tensor, max_length: int, policy: EncodingPolicy, name: str) -> None:
+    if policy.too_long == "truncate_text" and not bool(is_image[max_length:].any()):
         return
-    what = "cutting it would cut an image" if too_long == "truncate_text" else "the policy is to refuse it"
+    what = "cutting it would cut an image" if policy.too_long == "truncate_text" else "the policy is to refuse it"
     raise RecordError(
         "too_long",
         f"it has {len(is_image)} tokens, more than max_length={max_length}, and {what}. "
@@ -191,4 +168,4 @@ def _check_cut(is_image: torch.Tensor, max_length: int, too_long: TooLongPolicy,
     )
 
 
-__all__ = ["SeveralImages", "TooLongPolicy", "encode_example", "encode_text", "images_kwargs_of", "label_and_cut"]
+__all__ = ["encode_example", "encode_text", "images_kwargs_of", "label_and_cut"]

@@ -22,8 +22,8 @@ from transformers_llava.data.mixture.fields import check_num_proc
 from transformers_llava.data.mixture.subsampling import TokenBudget, draw_within_budget
 from transformers_llava.data.reports import LengthReport
 from transformers_llava.data.schema import RecordError
-from transformers_llava.data.tokens.counting import ExampleLength, LengthPolicy, TokenCounter
-from transformers_llava.data.tokens.encoding import SeveralImages
+from transformers_llava.data.tokens.counting import ExampleLength, TokenCounter
+from transformers_llava.data.tokens.policy import DEFAULT_POLICY, EncodingPolicy
 
 
 _EXAMPLES_PER_REASON = 5
@@ -43,13 +43,10 @@ class MeasuredExamples:
 def measure_examples(
     dataset: Dataset,
     processor: Any,
+    policy: EncodingPolicy = DEFAULT_POLICY,
     *,
-    max_length: int | None = None,
-    too_long: LengthPolicy = "truncate_text",
-    template: str | None = None,
     strict: bool = False,
     num_proc: int | None = None,
-    several_images: SeveralImages = "tiles",
     token_budgets: Mapping[str, TokenBudget] | None = None,
     cache_key: str | None = None,
     cache_dir: str | Path | None = None,
@@ -66,19 +63,12 @@ def measure_examples(
             Examples.
         processor (`OpenLlavaProcessor`):
             Tokenizer and token counts.
-        max_length (`int`, *optional*):
-            Most tokens of an example.
-        too_long (`str`, *optional*, defaults to `"truncate_text"`):
-            What happens above it: `truncate_text` cuts the end, and drops what cannot be cut without losing part of an
-            image or the whole answer; `drop` drops; `error` raises.
-        template (`str`, *optional*):
-            Chat template instead of the processor's own.
+        policy (`EncodingPolicy`, *optional*):
+            As the collator has it.
         strict (`bool`, *optional*, defaults to `False`):
             Raise the first error instead of counting it.
         num_proc (`int`, *optional*, defaults to 1):
             Processes that count. The result does not depend on it.
-        several_images (`str`, *optional*, defaults to `"tiles"`):
-            See `encode_example`; as the collator has it.
         token_budgets (`Mapping`, *optional*):
             Most tokens per source, `MixtureConfig.token_budgets`.
         cache_key (`str`, *optional*):
@@ -90,14 +80,8 @@ def measure_examples(
     Raises:
         `RecordError`: under `strict`, and for the policy `error` at the first example that is too long.
     """
-    if too_long not in ("error", "drop", "truncate_text"):
-        raise ValueError(f"too_long must be error, drop or truncate_text, not {too_long!r}.")
     check_num_proc(num_proc)
-    if max_length is not None and max_length < 1:
-        raise ValueError(f"max_length={max_length} leaves no token of any example. Use at least 1, or leave it out.")
-    counter = TokenCounter(
-        processor, template, max_length=max_length, too_long=too_long, several_images=several_images
-    )
+    counter = TokenCounter(processor, policy)
     file = None
     if cache_key is not None:
         folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
@@ -225,14 +209,14 @@ def _select(
     *,
     strict: bool,
 ) -> MeasuredExamples:
-    limit = counter.max_length
+    policy, limit = counter.policy, counter.policy.max_length
     num_tokens = table.column("num_tokens").to_numpy()
     has_image = table.column("has_image").to_numpy(zero_copy_only=False)
     is_good = table.column("reason").is_null().to_numpy(zero_copy_only=False)
-    report = LengthReport(limit, counter.too_long)
+    report = LengthReport(limit, policy.too_long)
     for row in np.flatnonzero(~is_good).tolist():
         reason, message = table.column("reason")[row].as_py(), table.column("message")[row].as_py()
-        if strict or (counter.too_long == "error" and reason == "too_long"):
+        if strict or (policy.too_long == "error" and reason == "too_long"):
             raise _error(dataset, row, reason, message)
         report.dropped[reason] += 1
         first = report.examples.setdefault(reason, [])

@@ -4,7 +4,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers_llava.artifacts.digests import commit_of_snapshot, weights_digest
 from transformers_llava.artifacts.run_record import FILE_NAME, read_run_record
@@ -12,6 +12,7 @@ from transformers_llava.artifacts.snapshots import local_folder
 from transformers_llava.chat_templates import chat_template_info, load_chat_template
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.mixture.mixture_file import find_mixture_file, read_mixture_file
+from transformers_llava.data.tokens.policy import EncodingPolicy, SeveralImages
 from transformers_llava.training.recipe.configs import DataConfig, ModelConfig
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
@@ -85,6 +86,12 @@ class ResolvedRecipe:
     mixture: MixtureConfig
     data_root: Path | None
     chat_template: str | None
+
+    @property
+    def encoding_policy(self) -> EncodingPolicy:
+        """How examples become tokens; the template is the processor's, which `chat_template_for` chose."""
+        data = self.recipe.data
+        return EncodingPolicy(max_length=data.max_length, several_images=cast(SeveralImages, data.several_images))
 
     @property
     def own_chat_template(self) -> str | None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from datasets import Dataset
 from transformers import TrainingArguments
@@ -16,7 +16,6 @@ from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.reports import LengthReport, MixtureReport
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.tokens.counting import ExampleLength
-from transformers_llava.data.tokens.encoding import SeveralImages
 from transformers_llava.data.tokens.length_filter import measure_examples
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 from transformers_llava.training.agreement import Agreement
@@ -141,8 +140,7 @@ def prepare_data(resolved: ResolvedRecipe, processor: OpenLlavaProcessor) -> Sto
     measured = measure_examples(
         dataset,
         processor,
-        max_length=data.max_length,
-        several_images=cast(SeveralImages, data.several_images),
+        resolved.encoding_policy,
         strict=data.strict,
         num_proc=data.data_num_proc,
         token_budgets=config.token_budgets,

@@ -72,10 +72,7 @@ class StreamedData:
                 "learning rate could not be planned. Set `max_steps`."
             )
         processor.chat_template = resolved.chat_template_for(processor)
-        several_images: Any = data.several_images
-        counter = TokenCounter(
-            processor, None, max_length=data.max_length, several_images=several_images, look_at_images=False
-        )
+        counter = TokenCounter(processor, resolved.encoding_policy, look_at_images=False)
         world_size = max(1, args.world_size)
         self.rejections = RejectionFile(Path(args.output_dir) / REJECTIONS_NAME)
         self.on_error: RejectRecord | None = None if data.strict else self.rejections
