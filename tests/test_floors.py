@@ -13,7 +13,7 @@ FLOORS = {
     "modeling": 0,
     "conversion": 1,
     "data": 1,
-    "packaged": 0.5,  # names of packaged files; imports nothing of ours
+    "packaged": 0.4,  # names of packaged files; imports nothing of ours
     "chat_templates": 0.5,  # texts without an import, read by conversion and data
     "training": 2,
     "evaluation": 2,

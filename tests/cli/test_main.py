@@ -1,4 +1,4 @@
-"""The command line: its parser, its packaged files, and what it refuses."""
+"""The command line: its parser, its recipes, and what it refuses."""
 
 import importlib
 from pathlib import Path
@@ -6,13 +6,6 @@ from pathlib import Path
 import pytest
 
 from transformers_llava.cli import main as cli
-from transformers_llava.packaged import (
-    PackagedFileError,
-    accelerate_config_path,
-    list_accelerate_configs,
-    list_recipes,
-    recipe_path,
-)
 
 
 def test_every_command_can_be_parsed_and_says_what_it_does(capsys: pytest.CaptureFixture) -> None:
@@ -34,15 +27,6 @@ def test_an_unknown_flag_is_an_error_where_it_can_be_no_field(capsys: pytest.Cap
         cli.main(["env", "--wat"])
     assert ended.value.code == 2
     assert "unknown arguments: --wat; `llava env --help` lists" in capsys.readouterr().err
-
-
-def test_packaged_files_are_found_by_name_and_the_nearest_is_offered() -> None:
-    assert {"tiny/1_align", "tiny/2_instruct"} <= set(list_recipes())
-    assert {"cpu", "single_gpu", "ddp"} <= set(list_accelerate_configs())
-    assert recipe_path("tiny/1_align").is_file()
-    assert accelerate_config_path("cpu.yaml").is_file()
-    with pytest.raises(PackagedFileError, match=r"'tiny/1_aling' is neither a file .* Did you mean 'tiny/1_align'"):
-        recipe_path("tiny/1_aling")
 
 
 def test_recipes_are_listed_shown_and_copied(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from transformers_llava.packaged import accelerate_config_path
+from transformers_llava.packaged import packaged_file
 
 
 WORKER = Path(__file__).parent / "worker.py"
@@ -18,7 +18,7 @@ WORKER = Path(__file__).parent / "worker.py"
 
 def environment_of(name: str) -> dict[str, str]:
     """The variables that `accelerate launch` sets for a packaged configuration, read from accelerate itself."""
-    settings = yaml.safe_load(accelerate_config_path(name).read_text())
+    settings = yaml.safe_load(packaged_file("accelerate_config", name).read_text())
     if settings["distributed_type"] == "MULTI_GPU":
         return {"ACCELERATE_USE_CPU": "true"}
     from accelerate.commands.launch import launch_command_parser

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from transformers_llava.artifacts.card_facts import CardFacts
-from transformers_llava.data.mixture.mixture_file import list_mixtures
 from transformers_llava.hub.licenses.statement import DISCLAIMER, LicenceStatement, compose_licences, lint_card
 from transformers_llava.hub.licenses.terms import VERDICTS, read_terms, table
+from transformers_llava.packaged import list_packaged
 
 
 MIXTURES = Path(__file__).parents[2] / "src" / "transformers_llava" / "mixtures"
@@ -224,7 +224,7 @@ def test_every_rule_has_evidence_and_every_component_a_rule() -> None:
     assert {alias["licence"] for alias in table()["aliases"]} <= set(terms)
 
 
-@pytest.mark.parametrize("name", list_mixtures())
+@pytest.mark.parametrize("name", list_packaged("mixture"))
 def test_every_licence_of_the_packaged_mixtures_is_understood(name: str) -> None:
     mixture = yaml.safe_load((MIXTURES / f"{name}.yaml").read_text())
     for source in mixture["sources"]:

@@ -92,7 +92,7 @@ def test_the_sampler_gives_every_step_its_own_records(run: Callable, monkeypatch
     [
         ({"chat_template": "vicuna_v11"}, "`chat_template`: .*vicuna"),
         ({"chat_template": None}, "neither the recipe nor the checkpoint has a chat template"),
-        ({"train_data": "mixture.yaml"}, "mixture file 'mixture.yaml' does not exist"),
+        ({"train_data": "mixture.yaml"}, "'mixture.yaml' is neither a file nor a packaged mixture"),
         ({"train_data": [{"name": "a", "paht": "b"}]}, "`train_data` can not be used: .*paht"),
         ({"train_data": [{"name": "a", "path": "nowhere.json"}]}, "`train_data` can not be used: .*nowhere.json"),
         ({"language_model_name_or_path": "nobody/nothing"}, "recipe names .*nobody/nothing.* cannot be loaded"),

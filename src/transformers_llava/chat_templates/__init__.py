@@ -13,10 +13,10 @@ it stands, or a list of text and image parts, where a single image is moved to t
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+
+from transformers_llava.packaged import list_packaged, packaged_file
 
 
-_DIRECTORY = Path(__file__).parent
 _IMAGE_TEXT = re.compile(r'(?<=\{%- set image_text = ")(.*)(?=" -%\})')
 _DEFAULT_SYSTEM = re.compile(r'\{%- set default_system = "(.*)" -%\}')
 
@@ -58,7 +58,7 @@ def load_chat_template(name: str, *, use_im_start_end: bool = False) -> str:
         >>> load_chat_template("vicuna_v1") == load_chat_template("v1")
         True
     """
-    source = (_DIRECTORY / f"{_canonical_name(name)}.jinja").read_text(encoding="utf-8").rstrip("\n")
+    source = packaged_file("chat_template", _canonical_name(name)).read_text(encoding="utf-8").rstrip("\n")
     if use_im_start_end:
         source = _IMAGE_TEXT.sub(lambda found: found[0].replace("<image>", "<im_start><image><im_end>"), source)
     return source
@@ -95,12 +95,12 @@ def _canonical_name(name: str) -> str:
 @cache
 def _name_to_file() -> dict[str, str]:
     names: dict[str, str] = {}
-    for path in sorted(_DIRECTORY.glob("*.jinja")):
-        header = path.read_text(encoding="utf-8").split("-#}", 1)[0]
+    for file_name in list_packaged("chat_template"):
+        header = packaged_file("chat_template", file_name).read_text(encoding="utf-8").split("-#}", 1)[0]
         aliases = re.search(r"^aliases: (.*)$", header, flags=re.MULTILINE)
-        for name in [path.stem, *(aliases[1].split(", ") if aliases else [])]:
-            assert name not in names, f"the template name {name!r} is claimed by {names[name]} and by {path.stem}"
-            names[name] = path.stem
+        for name in [file_name, *(aliases[1].split(", ") if aliases else [])]:
+            assert name not in names, f"the template name {name!r} is claimed by {names[name]} and by {file_name}"
+            names[name] = file_name
     return names
 
 

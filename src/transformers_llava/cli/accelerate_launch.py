@@ -16,7 +16,7 @@ from transformers_llava.cli.accelerate_settings import read_accelerate_config
 from transformers_llava.cli.child_process import own_group, passing_on_signals, send_signal_to
 from transformers_llava.cli.errors import CommandError
 from transformers_llava.cli.extras import require_extra
-from transformers_llava.packaged import accelerate_config_path, packaged_name
+from transformers_llava.packaged import file_or_packaged, packaged_name
 from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.recipe_file import apply_flags, mode_of, read_recipe
 
@@ -90,7 +90,7 @@ def launch_training(
 def _typed(recipe: Path, fields: Sequence[str], accelerate_config: str | None) -> str:
     """The line that starts this training, for its record; a packaged recipe by its name."""
     chosen = [] if accelerate_config is None else ["--accelerate_config", accelerate_config]
-    return shlex.join(["llava", "train", "--config", packaged_name(recipe), *chosen, *fields])
+    return shlex.join(["llava", "train", "--config", packaged_name("recipe", recipe), *chosen, *fields])
 
 
 def training_command(
@@ -108,7 +108,7 @@ def training_command(
         accelerate_config = default_accelerate_config(recipe, num_gpus * num_machines, fields)
         if num_gpus * num_machines > 1 and num_processes is None:
             num_processes = num_gpus * num_machines
-    path = accelerate_config_path(accelerate_config)
+    path = file_or_packaged("accelerate_config", accelerate_config)
     settings = read_accelerate_config(path)
     if num_processes is not None:
         settings["num_processes"] = num_processes
@@ -219,7 +219,7 @@ def backend_of(name_or_file: str) -> str:
     Raises:
         `CommandError`: it is neither packaged nor a file, or cannot be read.
     """
-    settings = read_accelerate_config(accelerate_config_path(name_or_file))
+    settings = read_accelerate_config(file_or_packaged("accelerate_config", name_or_file))
     if settings["distributed_type"] == "DEEPSPEED":
         stage = settings.get("deepspeed_config", {}).get("zero_stage", 2)
         return "zero3" if str(stage) == "3" else "zero2"

@@ -11,6 +11,7 @@ import yaml
 from transformers_llava.artifacts.run_record import Stage, stages_of
 from transformers_llava.artifacts.shapes import shown
 from transformers_llava.hub.reproduction.settings import Settings, settings_of
+from transformers_llava.packaged import list_packaged
 
 
 RECIPE_FOLDER = "recipe"
@@ -22,7 +23,6 @@ _MODEL_FIELDS = {
     "language_model": ("language_model_name_or_path", "language_model_revision"),
     "vision_tower": ("vision_tower_name_or_path", "vision_tower_revision"),
 }
-_ACCELERATE_CONFIGS = Path(__file__).parent.parent / "accelerate_configs"
 
 
 def recipe_texts(run: dict[str, Any], is_held: Callable[[str], bool]) -> dict[str, str]:
@@ -108,7 +108,7 @@ def sorted_settings(stage: Stage) -> Settings:
     has_template = stage.run.get("chat_template") is not None
     settings = settings_of(stage.configuration, set(stage.run["recipe"]), has_template=has_template)
     typed = _typed_accelerate_config(stage)
-    if typed is not None and typed not in _packaged_accelerate_configs():
+    if typed is not None and typed not in list_packaged("accelerate_config"):
         settings.left_out["accelerate_config"] = (
             f"{shown(typed)}: a file of the trainer's own; what fits the machine is used"
         )
@@ -118,7 +118,7 @@ def sorted_settings(stage: Stage) -> Settings:
 def _backend(stage: Stage) -> list[str]:
     """The packaged accelerate configuration that was typed, and as many processes as there were."""
     hardware, typed, options = stage.run["hardware"], _typed_accelerate_config(stage), []
-    if typed in _packaged_accelerate_configs():
+    if typed in list_packaged("accelerate_config"):
         options = ["--accelerate_config", str(typed)]
     elif hardware.get("device") == "cpu":
         options = ["--accelerate_config", "cpu"]
@@ -134,10 +134,6 @@ def _typed_accelerate_config(stage: Stage) -> str | None:
         if word.startswith(f"{flag}="):
             return word.partition("=")[2]
     return None
-
-
-def _packaged_accelerate_configs() -> list[str]:
-    return sorted(path.stem for path in _ACCELERATE_CONFIGS.glob("*.yaml"))
 
 
 def _recipe(stage: Stage, before: Stage | None) -> str:

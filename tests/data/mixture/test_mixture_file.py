@@ -75,7 +75,7 @@ def test_a_file_that_is_no_mixture_is_refused(tmp_path: Path, text: str, complai
 
 
 def test_a_missing_file_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="does not exist"):
+    with pytest.raises(ValueError, match="is neither a file nor a packaged mixture"):
         read_mixture_file(tmp_path / "none.yaml")
 
 
@@ -93,5 +93,7 @@ def test_a_file_goes_before_a_packaged_mixture_of_its_name(tmp_path, monkeypatch
 
 
 def test_an_unknown_name_is_answered_with_the_packaged_ones():
-    with pytest.raises(ValueError, match=r"no packaged mixture has that name. Packaged are: demo, llava-v1.5-mix665k"):
+    with pytest.raises(
+        ValueError, match=r"neither a file nor a packaged mixture. Packaged are: demo, llava-v1.5-mix665k"
+    ):
         read_mixture_file("mix665k")

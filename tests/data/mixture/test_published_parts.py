@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from transformers_llava.data.mixture.config import SourceConfig
-from transformers_llava.data.mixture.mixture_file import list_mixtures, read_mixture_file
+from transformers_llava.data.mixture.mixture_file import read_mixture_file
 from transformers_llava.data.mixture.published_parts import (
     NO_PICTURE,
     Download,
@@ -14,6 +14,7 @@ from transformers_llava.data.mixture.published_parts import (
     published_counts,
 )
 from transformers_llava.data.mixture.source import load_source
+from transformers_llava.packaged import list_packaged
 
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"
@@ -38,8 +39,8 @@ def test_the_558k_mixture_has_its_published_count():
 
 
 def test_every_packaged_mixture_loads_and_states_licence_evidence_and_provenance():
-    assert list_mixtures() == ["demo", "llava-v1.5-mix665k", "llava-v1.5-pretrain-558k"]
-    for name in list_mixtures():
+    assert list_packaged("mixture") == ["demo", "llava-v1.5-mix665k", "llava-v1.5-pretrain-558k"]
+    for name in list_packaged("mixture"):
         for source in read_mixture_file(name).sources:
             for stated in (source, *source.parts):
                 assert stated.licence, stated

@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from transformers_llava.cli import main as cli
-from transformers_llava.packaged import header_of, list_recipes, recipe_path
+from transformers_llava.packaged import header_of, list_packaged, packaged_file
 from transformers_llava.training.estimate import memory
 from transformers_llava.training.estimate.flops import flops_per_example
 from transformers_llava.training.estimate.gpus import GPUS
@@ -20,14 +20,14 @@ from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_file import read_recipe
 
 
-REAL = [name for name in list_recipes() if not name.startswith("tiny/")]
+REAL = [name for name in list_packaged("recipe") if not name.startswith("tiny/")]
 SHAPE = DataShape(
     num_examples=8, text_tokens=24.0, label_tokens=10.0, image_share=1.0, image_tokens=576, tiles=1, origin=""
 )
 
 
 def planned(name: str, **changes) -> Plan:
-    values = read_recipe(recipe_path(name)) | {"bf16": False, "use_cpu": True} | changes
+    values = read_recipe(packaged_file("recipe", name)) | {"bf16": False, "use_cpu": True} | changes
     values.setdefault("train_data", "none")
     backend = "fsdp2" if values["language_model"]["mode"] == "full" else "ddp"
     return make_plan(Recipe.from_dict(values), backend=backend, num_gpus=8)
@@ -39,7 +39,7 @@ def test_every_packaged_recipe_is_planned_in_no_time_and_fits_its_hardware(name:
     plan = planned(name)
     assert "hours at" in format_plan(plan)
     assert time.perf_counter() - started < 30
-    header = " ".join(header_of(recipe_path(name)))
+    header = " ".join(header_of(packaged_file("recipe", name)))
     assert f"--config {name}" in header
     assert "Hardware: 8 GPUs of" in " ".join(header.split())
     assert "xpect" in header

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from transformers_llava.packaged import recipe_path
+from transformers_llava.packaged import file_or_packaged
 from transformers_llava.training.estimate.gpus import GPUS
 from transformers_llava.training.estimate.measured import MeasuredShare, find_share, read_measured
 from transformers_llava.training.estimate.report import ASSUMED_MFU, Plan, format_plan, make_plan
@@ -16,7 +16,7 @@ SHARE = MeasuredShare("NVIDIA H200", 2, 0.5, "packed", "2026-12-01", "python -m 
 
 
 def plan_of(recipe: str) -> Plan:
-    values = apply_flags(read_recipe(recipe_path(recipe)), [])
+    values = apply_flags(read_recipe(file_or_packaged("recipe", recipe)), [])
     values |= {"bf16": False, "fp16": False, "use_cpu": True, "output_dir": "output"}
     return make_plan(Recipe.from_dict(values), backend="fsdp2", num_gpus=8)
 

@@ -140,9 +140,9 @@ def _download_plan(args: argparse.Namespace) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from transformers_llava.data.mixture.mixture_file import list_mixtures
+    from transformers_llava.packaged import list_packaged
 
-    print("\n".join(list_mixtures()))
+    print("\n".join(list_packaged("mixture")))
 
 
 def _config(args: argparse.Namespace) -> Any:

@@ -39,7 +39,7 @@ def _data(args: argparse.Namespace) -> None:
         rows_to_show,
     )
     from transformers_llava.data.tokens.encoding import encode_example
-    from transformers_llava.packaged import recipe_path
+    from transformers_llava.packaged import file_or_packaged
     from transformers_llava.training.recipe.recipe import Recipe
     from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
     from transformers_llava.training.recipe.resolve import resolve_recipe
@@ -48,7 +48,7 @@ def _data(args: argparse.Namespace) -> None:
     if args.show < 0:
         raise CommandError(f"--show {args.show} is no number of examples. Use 0 or more.")
     try:
-        recipe = Recipe.from_dict(apply_flags(read_recipe(recipe_path(args.config)), args.fields))
+        recipe = Recipe.from_dict(apply_flags(read_recipe(file_or_packaged("recipe", args.config)), args.fields))
         processor = _processor(recipe)
         resolved = resolve_recipe(recipe)
         prepared = prepare_data(resolved, processor)

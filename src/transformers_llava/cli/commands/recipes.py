@@ -24,25 +24,25 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from transformers_llava.packaged import header_of, list_recipes, recipe_path
+    from transformers_llava.packaged import file_or_packaged, header_of, list_packaged
 
-    names = list_recipes()
+    names = list_packaged("recipe")
     width = max(map(len, names))
     for name in names:
-        header = header_of(recipe_path(name))
+        header = header_of(file_or_packaged("recipe", name))
         print(f"{name:<{width}}  {header[0] if header else ''}")
 
 
 def _show(args: argparse.Namespace) -> None:
-    from transformers_llava.packaged import recipe_path
+    from transformers_llava.packaged import file_or_packaged
 
-    print(_text(recipe_path(args.name)), end="")
+    print(_text(file_or_packaged("recipe", args.name)), end="")
 
 
 def _copy(args: argparse.Namespace) -> None:
-    from transformers_llava.packaged import recipe_path
+    from transformers_llava.packaged import file_or_packaged
 
-    source = recipe_path(args.name)
+    source = file_or_packaged("recipe", args.name)
     if args.file.exists():
         raise CommandError(f"{str(args.file)!r} exists and would be overwritten. Choose another name or remove it.")
     text = _text(source)

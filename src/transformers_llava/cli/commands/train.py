@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     import shlex
 
     from transformers_llava.cli.accelerate_launch import launch_training, training_command
-    from transformers_llava.packaged import recipe_path
+    from transformers_llava.packaged import file_or_packaged
 
-    recipe, machines = recipe_path(args.config), _machines(args)
+    recipe, machines = file_or_packaged("recipe", args.config), _machines(args)
     if args.dry_run:
         return _dry_run(args, recipe)
     _check_fields(recipe, args.fields)

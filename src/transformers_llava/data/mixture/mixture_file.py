@@ -9,15 +9,10 @@ from transformers_llava.artifacts.untrusted import read_yaml
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.fields import shown
 from transformers_llava.data.records.readers import HUB_SCHEME
+from transformers_llava.packaged import file_or_packaged
 
 
-_PACKAGED = Path(__file__).parents[2] / "mixtures"
 _DATA_ROOT = "TRANSFORMERS_LLAVA_DATA"
-
-
-def list_mixtures() -> list[str]:
-    """Names of the packaged mixtures; each can stand wherever the file of a mixture can."""
-    return sorted(path.stem for path in _PACKAGED.glob("*.yaml"))
 
 
 def default_data_root() -> Path:
@@ -50,7 +45,7 @@ def read_mixture_file(
 
     Args:
         path (`str` or `Path`):
-            The file, or the name of a packaged mixture; see `list_mixtures`.
+            The file, or the name of a packaged mixture.
         data_root (`str` or `Path`, *optional*):
             Where relative paths start. Default: the folder of the file; for a packaged mixture `default_data_root`.
         image_root (`str`, *optional*):
@@ -92,16 +87,10 @@ def find_mixture_file(path: str | Path, data_root: str | Path | None = None) -> 
     Raises:
         `ValueError`: it is neither a file nor the name of a packaged mixture.
     """
-    file, name = Path(path), str(path)
-    if file.is_file():
-        return file, file.parent if data_root is None else Path(data_root)
-    packaged = _PACKAGED / f"{name}.yaml"
-    if name in list_mixtures():
-        return packaged, default_data_root() if data_root is None else Path(data_root)
-    raise ValueError(
-        f"the mixture file {name!r} does not exist, and no packaged mixture has that name. Packaged are: "
-        f"{', '.join(list_mixtures())}."
-    )
+    file = file_or_packaged("mixture", path)
+    if data_root is not None:
+        return file, Path(data_root)
+    return file, file.parent if file == Path(path) else default_data_root()
 
 
 def _located(source: Any, file: Path, root: Path, image_root: str | None) -> dict[str, Any]:
@@ -146,4 +135,4 @@ def _from_llava_next(values: dict[str, Any], file: Path) -> dict[str, Any]:
     return {"sources": sources}
 
 
-__all__ = ["default_data_root", "find_mixture_file", "list_mixtures", "read_mixture_file"]
+__all__ = ["default_data_root", "find_mixture_file", "read_mixture_file"]

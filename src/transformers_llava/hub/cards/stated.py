@@ -17,9 +17,9 @@ from transformers_llava.hub.cards.render import assemble_card, card_metadata
 from transformers_llava.hub.cards.results import read_results, results_table
 from transformers_llava.hub.licenses.statement import compose_licences
 from transformers_llava.hub.licenses.texts import check_license_texts, write_packaged_texts
+from transformers_llava.packaged import packaged_file
 
 
-_PACKAGE = Path(__file__).parents[2]
 _BASES = (
     ("checkpoint", "model_name_or_path"),
     ("language_model", "language_model_name_or_path"),
@@ -66,8 +66,8 @@ def stated_run(recipes: list[str]) -> dict[str, Any]:
 
 
 def _stage(name: str) -> dict[str, Any]:
-    values = yaml.safe_load((_PACKAGE / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
-    mixture = yaml.safe_load((_PACKAGE / "mixtures" / f"{values['train_data']}.yaml").read_text(encoding="utf-8"))
+    values = yaml.safe_load(packaged_file("recipe", name).read_text(encoding="utf-8"))
+    mixture = yaml.safe_load(packaged_file("mixture", values["train_data"]).read_text(encoding="utf-8"))
     counts = {s["name"]: sum(part["num_examples"] for part in s.get("parts", [])) for s in mixture["sources"]}
     total = sum(counts.values())
     return {
