@@ -10,11 +10,10 @@ from transformers_llava.cli import accelerate_launch as launching
 from transformers_llava.cli import main as cli
 from transformers_llava.cli.accelerate_launch import (
     TRAINING_MODULE,
-    check_accelerate_config,
     default_accelerate_config,
-    describe,
     training_command,
 )
+from transformers_llava.cli.accelerate_settings import AccelerateConfig
 from transformers_llava.cli.errors import CommandError
 
 
@@ -45,21 +44,21 @@ def test_fields_reach_the_command_in_their_order(capsys: pytest.CaptureFixture) 
         ({"distributed_type": "NO", "num_processes": 4}, 4, "accelerate would start one"),
         ({"distributed_type": "MULTI_GPU", "num_processes": 8}, 4, "Use `--num_processes 4`"),
         ({"distributed_type": "MULTI_GPU", "num_processes": 32, "num_machines": 2}, 8, "Use `--num_processes 16`"),
-        ({"distributed_type": "FSDP", "num_processes": 8, "fsdp_config": {"fsdp_version": 1}}, 8, "version 1 of FSDP"),
+        ({"distributed_type": "FSDP", "num_processes": 8, "fsdp_version": 1}, 8, "version 1 of FSDP"),
     ],
 )
 def test_what_accelerate_would_quietly_not_do_is_refused(
     settings: dict[str, Any], num_gpus: int, message: str
 ) -> None:
     with pytest.raises(CommandError, match=message):
-        check_accelerate_config(settings, num_gpus=num_gpus, name="mine")
+        AccelerateConfig("mine", **settings).check(num_gpus)
 
 
 def test_what_it_would_do_is_allowed_and_described() -> None:
-    ddp = {"distributed_type": "MULTI_GPU", "num_processes": 16, "num_machines": 2}
-    check_accelerate_config(ddp, num_gpus=8, name="ddp")
-    assert describe(ddp, "ddp") == "ddp: MULTI_GPU, 16 processes on 16 GPUs of 2 machine(s)"
-    check_accelerate_config({"distributed_type": "NO"}, num_gpus=1, name="single_gpu")
+    ddp = AccelerateConfig("ddp", "MULTI_GPU", num_processes=16, num_machines=2)
+    ddp.check(num_gpus=8)
+    assert ddp.describe() == "ddp: MULTI_GPU, 16 processes on 16 GPUs of 2 machine(s)"
+    AccelerateConfig("single_gpu").check(num_gpus=1)
 
 
 @pytest.mark.parametrize(("num_gpus", "name"), [(0, "cpu"), (1, "single_gpu"), (4, "ddp")])

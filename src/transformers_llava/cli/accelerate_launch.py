@@ -5,14 +5,13 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import Any
 
 from transformers_llava.artifacts.children import python_command, with_installed_code_only
 from transformers_llava.artifacts.environment_variables import COMMAND_VARIABLE
-from transformers_llava.cli.accelerate_settings import read_accelerate_config
+from transformers_llava.cli.accelerate_settings import AccelerateConfig, read_accelerate_config
 from transformers_llava.cli.child_process import own_group, passing_on_signals, send_signal_to
 from transformers_llava.cli.errors import CommandError
 from transformers_llava.cli.extras import require_extra
@@ -22,8 +21,6 @@ from transformers_llava.training.recipe.recipe_file import apply_flags, mode_of,
 
 
 TRAINING_MODULE = "transformers_llava.training.sft"
-
-_SEVERAL_GPUS = ("MULTI_GPU", "FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
 @dataclass(frozen=True)
@@ -109,21 +106,21 @@ def training_command(
         if num_gpus * num_machines > 1 and num_processes is None:
             num_processes = num_gpus * num_machines
     path = file_or_packaged("accelerate_config", accelerate_config)
-    settings = read_accelerate_config(path)
+    settings = read_accelerate_config(path, accelerate_config)
     if num_processes is not None:
-        settings["num_processes"] = num_processes
+        settings = replace(settings, num_processes=num_processes)
     if machines is not None:
-        settings["num_machines"] = num_machines
-    check_accelerate_config(settings, num_gpus=num_gpus, name=accelerate_config)
-    print(describe(settings, accelerate_config), flush=True)
+        settings = replace(settings, num_machines=num_machines)
+    settings.check(num_gpus)
+    print(settings.describe(), flush=True)
     options = ["--config_file", str(path), "--num_cpu_threads_per_process", str(_threads(settings))]
     if num_processes is not None:
         options += ["--num_processes", str(num_processes)]
     if machines is not None:
         options += machines.options()
-    if settings["distributed_type"] == "NO" and not settings.get("use_cpu"):
+    if settings.distributed_type == "NO" and not settings.use_cpu:
         options += ["--gpu_ids", _one_gpu(settings)]
-    if settings.get("distributed_type", "NO") == "NO":
+    if settings.distributed_type == "NO":
         options.append("--quiet")  # the training's own message, without accelerate's traceback on top
     launcher = [*python_command("accelerate.commands.launch"), *options]
     return [*launcher, "-m", TRAINING_MODULE, "--config", str(recipe), *fields]
@@ -150,7 +147,7 @@ def default_accelerate_config(recipe: Path, num_gpus: int, fields: Sequence[str]
     return "fsdp2" if mode_of(values, "language_model") == "full" else "ddp"
 
 
-def _one_gpu(settings: dict[str, Any]) -> str:
+def _one_gpu(settings: AccelerateConfig) -> str:
     """
     The GPU of a single process, as accelerate takes it.
 
@@ -158,58 +155,12 @@ def _one_gpu(settings: dict[str, Any]) -> str:
     What accelerate is given replaces CUDA_VISIBLE_DEVICES, so the first of those that are visible is named as it is
     named there.
     """
-    given = str(settings.get("gpu_ids") or "all")
+    given = settings.gpu_ids
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     position = int(given) if given.isdecimal() else 0
     if visible:
         return visible[position] if position < len(visible) else visible[0]
     return given if given != "all" else "0"
-
-
-def check_accelerate_config(settings: dict[str, Any], *, num_gpus: int, name: str) -> None:
-    """
-    Refuses what accelerate would accept and then not do.
-
-    On a machine without a GPU it ignores FSDP and DeepSpeed, and starts one process where several are asked for; all
-    without a word.
-    """
-    kind = str(settings.get("distributed_type", "NO"))
-    num_processes = int(settings.get("num_processes", 1))
-    num_machines = int(settings.get("num_machines", 1))
-    if num_processes < 1 or num_machines < 1:
-        raise CommandError(
-            f"{num_processes} processes on {num_machines} machines were asked for, and nothing would train. Give "
-            "`--num_processes` and `--num_machines` of 1 or more."
-        )
-    on_cpu = bool(settings.get("use_cpu", False))
-    if on_cpu and kind in _SEVERAL_GPUS:
-        raise CommandError(
-            f"the accelerate configuration {name!r} asks for {kind} and for `use_cpu: true`; accelerate would ignore "
-            f"{kind} and train unsharded. Remove one of the two."
-        )
-    if not on_cpu and num_gpus == 0:
-        raise CommandError(
-            f"the accelerate configuration {name!r} needs a GPU and none is visible; accelerate would quietly train "
-            "on the CPU, without any sharding. Use `--accelerate_config cpu`, or make a GPU visible."
-        )
-    if kind == "FSDP" and int(settings.get("fsdp_config", {}).get("fsdp_version", 1)) != 2:
-        raise CommandError(
-            f"the accelerate configuration {name!r} asks for version 1 of FSDP, which cannot hold frozen and trained "
-            "parameters in one unit. Set `fsdp_version: 2`, or use the packaged `fsdp2`."
-        )
-    if kind == "DEEPSPEED":
-        require_extra("deepspeed", f"the accelerate configuration {name!r} (`fsdp2` shards without DeepSpeed)")
-    if kind not in _SEVERAL_GPUS and num_processes > 1:
-        raise CommandError(
-            f"the accelerate configuration {name!r} asks for {num_processes} processes with distributed_type {kind}; "
-            "accelerate would start one. Use `num_processes: 1`, or a configuration for several GPUs such as `ddp`."
-        )
-    per_machine = -(-num_processes // num_machines)
-    if kind in _SEVERAL_GPUS and per_machine > num_gpus:
-        raise CommandError(
-            f"the accelerate configuration {name!r} puts {per_machine} processes on this machine, which has "
-            f"{num_gpus} GPU(s). Use `--num_processes {num_gpus * num_machines}`."
-        )
 
 
 def backend_of(name_or_file: str) -> str:
@@ -219,23 +170,11 @@ def backend_of(name_or_file: str) -> str:
     Raises:
         `CommandError`: it is neither packaged nor a file, or cannot be read.
     """
-    settings = read_accelerate_config(file_or_packaged("accelerate_config", name_or_file))
-    if settings["distributed_type"] == "DEEPSPEED":
-        stage = settings.get("deepspeed_config", {}).get("zero_stage", 2)
-        return "zero3" if str(stage) == "3" else "zero2"
-    if settings["distributed_type"] == "NO":
-        return "cpu" if settings.get("use_cpu") else "single_gpu"
-    return "fsdp2" if settings["distributed_type"] == "FSDP" else "ddp"
+    return _read(name_or_file).backend
 
 
-def describe(settings: dict[str, Any], name: str) -> str:
-    """One line: what will really run."""
-    num_processes, num_machines = int(settings.get("num_processes", 1)), int(settings.get("num_machines", 1))
-    kind = str(settings.get("distributed_type", "NO"))
-    device = "CPU" if settings.get("use_cpu") else "GPU"
-    if kind not in _SEVERAL_GPUS:
-        return f"{name}: 1 process on 1 {device}"
-    return f"{name}: {kind}, {num_processes} processes on {num_processes} GPUs of {num_machines} machine(s)"
+def _read(name_or_file: str) -> AccelerateConfig:
+    return read_accelerate_config(file_or_packaged("accelerate_config", name_or_file), name_or_file)
 
 
 def _num_gpus() -> int:
@@ -244,21 +183,19 @@ def _num_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _threads(settings: dict[str, Any]) -> int:
+def _threads(settings: AccelerateConfig) -> int:
     """Said outright, because accelerate counts physical cores, which containers often can not tell."""
     if "OMP_NUM_THREADS" in os.environ:
         return int(os.environ["OMP_NUM_THREADS"])
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, available // int(settings.get("num_processes", 1)))
+    return max(1, available // settings.num_processes)
 
 
 __all__ = [
     "Machines",
     "TRAINING_MODULE",
     "backend_of",
-    "check_accelerate_config",
     "default_accelerate_config",
-    "describe",
     "launch_training",
     "training_command",
 ]
