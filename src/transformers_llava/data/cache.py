@@ -33,37 +33,67 @@ def default_cache_dir() -> Path:
     return Path(folder) if folder else Path(datasets_config.HF_DATASETS_CACHE) / "transformers_llava"
 
 
-def keep_file(file: Path, write: Callable[[Path], object]) -> bool:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
-    Write a file of the cache, all of it or nothing, whoever writes it at the same time.
+    Write a file or a folder that is whole as soon as it exists, whoever writes it at the same time.
+
+    A file replaces one of its name; of a folder that another process has written meanwhile, that one stays.
 
     Args:
-        file (`Path`): Its name. Its modes are those of any new file, so that a group can share the cache.
-        write (`Callable`): Writes the path that it is given.
+        path (`Path`): Its name. Its modes are those of any new file, so that a group can share the cache.
+        write (`Callable`): Writes the file, or makes and fills the folder, whose path it is given.
+
+    Raises:
+        `OSError`: it cannot be written; nothing is left of it.
+    """
+    unfinished = _unfinished_path(path)
+    try:
+        for is_last in (False, True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                write(unfinished)
+                _give_name(unfinished, path)
+                return
+            except FileNotFoundError:  # another process has removed the parent folder, which it was done with
+                if is_last:
+                    raise
+                _remove(unfinished)
+    finally:
+        _remove(unfinished)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _give_name(unfinished: Path, path: Path) -> None:
+    if not unfinished.is_dir():
+        unfinished.replace(path)
+        return
+    try:
+        unfinished.rename(path)
+    except OSError:  # a folder is not replaced
+        if not path.is_dir():
+            raise
+
+
+def keep_file(file: Path, write: Callable[[Path], object]) -> bool:
+    """
+    `write_whole` of a file of the cache.
 
     Returns:
         `bool`: whether it is kept. Where it cannot be, one warning says so: a cache is only a convenience.
     """
-    unfinished = unfinished_path(file)
     try:
-        for is_last in (False, True):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                write(unfinished)
-                unfinished.replace(file)
-                return True
-            except FileNotFoundError:  # another process has removed the folder, which it was done with
-                if is_last:
-                    raise
+        write_whole(file, write)
+        return True
     except OSError as error:
         warn_unkept(file.parent, error)
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-    return False
+        return False
 
 
-def unfinished_path(path: Path) -> Path:
+def _unfinished_path(path: Path) -> Path:
     """
     A name beside `path` that no other process takes, on whichever machine: process numbers occur twice there.
 
@@ -163,6 +193,6 @@ __all__ = [
     "only_one",
     "private_folder",
     "remove_leftovers",
-    "unfinished_path",
     "warn_unkept",
+    "write_whole",
 ]

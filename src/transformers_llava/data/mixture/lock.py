@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers_llava.artifacts.untrusted import DocumentError, read_json
+from transformers_llava.data.cache import write_whole
 from transformers_llava.data.mixture.config import AMOUNTS, MixtureConfig
 from transformers_llava.data.reports import LengthReport, MixtureReport
 
@@ -99,8 +100,10 @@ def count_tokens_of_sources(sources: Sequence[str], num_tokens: Sequence[int]) -
 
 
 def write_lock(lock: dict[str, Any], folder: str | Path) -> Path:
+    """Writes the lock into a folder, all of it or nothing, and returns its path."""
     path = Path(folder) / LOCK_NAME
-    path.write_text(json.dumps(lock, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(lock, indent=2, ensure_ascii=False) + "\n"
+    write_whole(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
     return path
 
 

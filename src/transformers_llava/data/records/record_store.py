@@ -19,8 +19,8 @@ from transformers_llava.data.cache import (
     default_cache_dir,
     private_folder,
     remove_leftovers,
-    unfinished_path,
     warn_unkept,
+    write_whole,
 )
 from transformers_llava.data.records.filters import RecordFilter
 from transformers_llava.data.records.readers import RawRecord, content_key, read_records
@@ -142,17 +142,17 @@ def _load_kept(folder: Path) -> ParsedSource | None:
 def _parse(folder: Path, request: ParseRequest, *, strict: bool) -> ParsedSource:
     """Into the cache, or else, where that cannot be written, into a folder of this process alone."""
     remove_leftovers(folder.parent)
-    unfinished = unfinished_path(folder)
-    try:
-        unfinished.mkdir(parents=True)  # with the modes of any new folder: another user may read it
+
+    def write(unfinished: Path) -> None:
+        unfinished.mkdir()  # with the modes of any new folder: another user may read it
         _Writer(unfinished, request, strict=strict).run()
-        _publish(unfinished, folder)
+
+    try:
+        write_whole(folder, write)
         if (parsed := _load_kept(folder)) is not None:
             return parsed
     except OSError as error:
         warn_unkept(folder, error)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     try:
         private = private_folder()
         _Writer(private, request, strict=strict).run()
@@ -264,15 +264,6 @@ def message_digest(example: Example) -> bytes:
         for message in example["messages"]
     ]
     return hashlib.sha256(json.dumps(turns, ensure_ascii=False, separators=(",", ":")).encode()).digest()
-
-
-def _publish(unfinished: Path, folder: Path) -> None:
-    """A finished folder appears at once or not at all; if another process was faster, its folder stays."""
-    try:
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
 
 
 def _load(folder: Path) -> ParsedSource:

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 
 from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator
 from transformers_llava.data.batches.original_order import OriginalOrder, count_words
+from transformers_llava.data.cache import write_whole
 from transformers_llava.data.mixture.lock import count_tokens_of_sources, make_lock, write_lock
 from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.data.reports import LengthReport, MixtureReport
@@ -88,7 +89,8 @@ class StoredData:
 
     def write(self, folder: Path) -> None:
         """The table of the mixture, and its lock."""
-        (folder / MIXTURE_REPORT_NAME).write_text(self.mixture.to_markdown(), encoding="utf-8")
+        text = self.mixture.to_markdown()
+        write_whole(folder / MIXTURE_REPORT_NAME, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
         write_lock(self.lock, folder)
 
     def _original_order(self) -> Callable[[TrainingArguments], OriginalOrder]:
