@@ -5,21 +5,15 @@ python -m benchmarks.gpu.ceilings [--dry]
 
 import sys
 
-import torch
-
 from benchmarks.gpu.measuring import copy_rate, figure, main, matmul_rate, useful_flops
 from benchmarks.gpu.shapes import Shapes, num_tokens, stage_samples
 from benchmarks.harness.results import Comparison
-
-
-# Dense bf16 operations per second, as NVIDIA states them.
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
+from transformers_llava.training.estimate.gpus import device_peak
 
 
 def peak_of(device: str) -> float | None:
     """The maker's peak of this card, if it is known here."""
-    name = torch.cuda.get_device_name() if device != "cpu" else ""
-    return next((peak for key, peak in PEAKS.items() if key in name), None)
+    return device_peak() if device != "cpu" else None
 
 
 def measure(shapes: Shapes, device: str) -> list[Comparison]:

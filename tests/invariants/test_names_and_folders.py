@@ -59,8 +59,7 @@ STILL_TO_MOVE: dict[str, int] = {
     "memory": 2,
     "pack_probe": 2,
     "parts": 2,
-    "report": 4,
-    "shapes": 2,
+    "report": 3,
     "source": 2,
 }
 

@@ -11,7 +11,7 @@ import torch
 
 from transformers_llava.training.estimate.flops import flops_per_example
 from transformers_llava.training.estimate.gpus import device_peak
-from transformers_llava.training.estimate.shapes import DataShape
+from transformers_llava.training.estimate.recipe_shapes import DataShape
 
 
 logger = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers_llava.cli import main as cli
 from transformers_llava.packaged import header_of, list_packaged, packaged_file
 from transformers_llava.training.estimate import memory
+from transformers_llava.training.estimate.dry_run import Plan, format_plan, make_plan
 from transformers_llava.training.estimate.flops import flops_per_example
-from transformers_llava.training.estimate.gpus import GPUS
-from transformers_llava.training.estimate.report import Plan, format_plan, make_plan
-from transformers_llava.training.estimate.shapes import DataShape
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_file import read_recipe
+from transformers_llava.training.estimate.gpus import find_gpu
+from transformers_llava.training.estimate.recipe_shapes import DataShape
 
 
 REAL = [name for name in list_packaged("recipe") if not name.startswith("tiny/")]
@@ -44,7 +44,7 @@ def test_every_packaged_recipe_is_planned_in_no_time_and_fits_its_hardware(name:
     assert "Hardware: 8 GPUs of" in " ".join(header.split())
     assert "xpect" in header
     gpu = "RTX 4090 24 GB" if "8 GPUs of 24 GB" in header else "A100 80 GB"
-    assert plan.memory.total < 0.94 * GPUS[gpu][1], format_plan(plan)
+    assert plan.memory.total < 0.94 * find_gpu(gpu).memory, format_plan(plan)
     args = plan.recipe.sft
     assert plan.global_batch == (256 if plan.recipe.stage == "align" else 128)
     per, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from transformers_llava.packaged import file_or_packaged
-from transformers_llava.training.estimate.gpus import GPUS
+from transformers_llava.training.estimate.dry_run import ASSUMED_MFU, Plan, format_plan, make_plan
+from transformers_llava.training.estimate.gpus import GPUS, find_gpu
 from transformers_llava.training.estimate.measured import MeasuredShare, find_share, read_measured
-from transformers_llava.training.estimate.report import ASSUMED_MFU, Plan, format_plan, make_plan
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 
@@ -30,7 +30,7 @@ def test_without_a_measurement_the_page_says_that_it_assumes() -> None:
 def test_a_measured_share_is_used_for_its_card_and_stage_and_named() -> None:
     plan = plan_of("llava-v1.5/7b/2_instruct")
     useful = plan.flops.useful * plan.num_steps * plan.global_batch
-    assert plan.hours("H200 141 GB", SHARE) == useful / (8 * GPUS["H200 141 GB"][0] * 0.5) / 3600
+    assert plan.hours(find_gpu("H200 141 GB"), SHARE) == useful / (8 * 989e12 * 0.5) / 3600
     page = format_plan(plan, [SHARE])
     line = next(line for line in page.splitlines() if "H200" in line)
     assert "at 50.0%, measured 2026-12-01 on one NVIDIA H200: 'packed' in a/b.json" in line
@@ -39,9 +39,9 @@ def test_a_measured_share_is_used_for_its_card_and_stage_and_named() -> None:
 
 def test_stages_and_cards_are_not_mixed_up() -> None:
     assert plan_of("llava-v1.5/7b/1_align").stage == 1
-    assert find_share([SHARE], "H200 141 GB", 1) is None
-    assert find_share([SHARE], "H100 80 GB", 2) is None
-    assert find_share([SHARE], "H200 141 GB", 2) == SHARE
+    assert find_share([SHARE], find_gpu("H200 141 GB"), 1) is None
+    assert find_share([SHARE], find_gpu("H100 80 GB"), 2) is None
+    assert find_share([SHARE], find_gpu("H200 141 GB"), 2) == SHARE
 
 
 def test_the_file_is_read_as_it_is_written(tmp_path: Path) -> None:
@@ -49,3 +49,9 @@ def test_the_file_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert read_measured(file) == []
     file.write_text(json.dumps([asdict(SHARE)]))
     assert read_measured(file) == [SHARE]
+
+
+def test_cards_of_one_model_have_one_peak_and_names_of_their_own() -> None:
+    assert len({str(gpu) for gpu in GPUS}) == len(GPUS)
+    assert len({(gpu.model, gpu.peak) for gpu in GPUS}) == len({gpu.model for gpu in GPUS})
+    assert [str(gpu) for gpu in GPUS if gpu.model == "A100"] == ["A100 40 GB", "A100 80 GB"]

@@ -106,7 +106,7 @@ def _dry_run(args: argparse.Namespace, recipe: Path) -> int:
     num_gpus = args.num_processes or 8
     chosen = args.accelerate_config
     backend = backend_of(default_accelerate_config(recipe, num_gpus, args.fields) if chosen is None else chosen)
-    from transformers_llava.training.estimate.report import dry_run
+    from transformers_llava.training.estimate.dry_run import dry_run
 
     try:
         print(dry_run(recipe, args.fields, backend=backend, num_gpus=num_gpus), end="")

@@ -1,1 +1,1 @@
-"""A recipe to what it will cost, from shapes alone: `llava train --dry_run`."""
+"""Estimate what a recipe will cost, from shapes alone: `llava train --dry_run`."""

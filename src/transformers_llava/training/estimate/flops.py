@@ -1,9 +1,9 @@
-"""Shapes and modes to floating-point operations per example: forward, backward, and what checkpointing repeats."""
+"""Count floating-point operations per example: forward, backward, and what checkpointing repeats."""
 
 from dataclasses import dataclass
 
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
-from transformers_llava.training.estimate.shapes import DataShape
+from transformers_llava.training.estimate.recipe_shapes import DataShape
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,58 @@
-"""List GPUs with their peak rates and memory."""
+"""List GPUs with their peak rates and memory, and find the one of this machine in the list."""
+
+from dataclasses import dataclass
 
 import torch
 
 
-# Dense bf16 peak in operations per second, and memory in bytes, as the makers state them.
-GPUS = {
-    "RTX 4090 24 GB": (165e12, 24e9),
-    "A100 40 GB": (312e12, 40e9),
-    "A100 80 GB": (312e12, 80e9),
-    "H100 80 GB": (989e12, 80e9),
-    "H200 141 GB": (989e12, 141e9),
-}
+@dataclass(frozen=True)
+class Gpu:
+    """
+    A card, as its makers state it.
+
+    Args:
+        model (`str`): A word of the name by which the device calls itself: `"H200"` of `"NVIDIA H200"`.
+        peak (`float`): Dense bf16 operations per second.
+        memory (`float`): Bytes.
+        is_planned (`bool`): Plans say how long a recipe would take on it.
+    """
+
+    model: str
+    peak: float
+    memory: float
+    is_planned: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.memory / 1e9:.0f} GB"
 
 
-# Dense bf16 peak in operations per second, by a word of the device's name, as the makers state them.
-_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "A6000": 155e12}
+GPUS = (
+    Gpu("RTX 4090", 165e12, 24e9),
+    Gpu("A100", 312e12, 40e9),
+    Gpu("A100", 312e12, 80e9),
+    Gpu("H100", 989e12, 80e9),
+    Gpu("H200", 989e12, 141e9),
+    Gpu("L40S", 362e12, 48e9, is_planned=False),
+    Gpu("A6000", 155e12, 48e9, is_planned=False),
+)
+
+
+def find_gpu(name: str) -> Gpu:
+    """
+    The card of the list that `str` writes so.
+
+    >>> find_gpu("H200 141 GB").memory
+    141000000000.0
+    """
+    return next(gpu for gpu in GPUS if str(gpu) == name)
 
 
 def device_peak() -> float | None:
-    """The peak of the GPU that this process uses, if its makers' figure is known here."""
+    """Peak of the GPU that this process uses, in operations per second; `None` where there is none in the list."""
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()
-    return next((peak for word, peak in _PEAKS.items() if word in name), None)
+    return next((gpu.peak for gpu in GPUS if gpu.model in name), None)
 
 
-__all__ = ["GPUS", "device_peak"]
+__all__ = ["GPUS", "Gpu", "device_peak", "find_gpu"]

@@ -1,8 +1,10 @@
-"""What `make gpu` measured to the share of a card's peak that a plan may count on, with where it comes from."""
+"""Read what share of a card's peak `make gpu` measured, which a plan may count on, and where the number is from."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from transformers_llava.training.estimate.gpus import Gpu
 
 
 # Written by `python -m benchmarks.harness.performance_page` from benchmarks/results/gpu/training.json; absent as long
@@ -30,10 +32,9 @@ def read_measured(file: Path = MEASURED_FILE) -> list[MeasuredShare]:
     return [MeasuredShare(**entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def find_share(shares: list[MeasuredShare], gpu: str, stage: int) -> MeasuredShare | None:
-    """The share of a card such as `"H200 141 GB"` in a stage; `None` where that was not measured."""
-    model = gpu.split(" GB")[0].rsplit(" ", 1)[0]  # "H200 141 GB" -> "H200"
-    return next((share for share in shares if model in share.gpu and share.stage == stage), None)
+def find_share(shares: list[MeasuredShare], gpu: Gpu, stage: int) -> MeasuredShare | None:
+    """The share of a card in a stage; `None` where that was not measured."""
+    return next((share for share in shares if gpu.model in share.gpu and share.stage == stage), None)
 
 
 __all__ = ["MEASURED_FILE", "MeasuredShare", "find_share", "read_measured"]

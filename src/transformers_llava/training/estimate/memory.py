@@ -1,4 +1,4 @@
-"""Shapes, modes and a backend to bytes per GPU, part by part."""
+"""Estimate the bytes that training takes on each GPU, part by part."""
 
 from dataclasses import dataclass, fields
 
@@ -45,6 +45,8 @@ def memory_per_gpu(
     frozen_bits: float | None = None,
 ) -> Memory:
     """
+    Estimate the fullest moment of a step on one GPU.
+
     Args:
         model (`OpenLlavaForConditionalGeneration`): On the meta device.
         modes (`dict`): Component to `frozen`, `full` or `lora`.

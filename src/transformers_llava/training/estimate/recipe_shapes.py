@@ -1,4 +1,4 @@
-"""A recipe to the model it trains, without weights: on the meta device, from files or from packaged shapes."""
+"""Build the model that a recipe trains without its weights, on the meta device, from files or from packaged shapes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,12 +86,6 @@ def plan_data(recipe: Recipe, config: OpenLlavaConfig) -> DataShape:
     return DataShape(**known, image_tokens=layout.num_tokens, tiles=layout.num_tiles, origin=origin)
 
 
-def published_parameters(name: str) -> dict[str, Any]:
-    """The packaged shape of a language model or tower."""
-    shapes = _shapes()
-    return shapes["language_models"].get(name) or shapes["vision_towers"][name]
-
-
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
     """Raises a `RecipeError` in place of whatever the values of a config.json make the libraries raise."""
@@ -132,4 +126,4 @@ def _sub_config(values: dict[str, Any]) -> Any:
     return AutoConfig.for_model(**values)
 
 
-__all__ = ["DataShape", "TYPICAL_PICTURE", "plan_config", "plan_data", "plan_model", "published_parameters"]
+__all__ = ["DataShape", "TYPICAL_PICTURE", "plan_config", "plan_data", "plan_model"]

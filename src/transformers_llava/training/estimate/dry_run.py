@@ -1,4 +1,4 @@
-"""A recipe to the page that says what it will train, hold, compute and take."""
+"""Plan a recipe without running it: what it will train, hold in memory, compute, and how long it will take."""
 
 import math
 from dataclasses import dataclass, fields
@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.training.estimate.flops import Flops, flops_per_example
-from transformers_llava.training.estimate.gpus import GPUS
+from transformers_llava.training.estimate.gpus import GPUS, Gpu, find_gpu
 from transformers_llava.training.estimate.measured import MeasuredShare, find_share, read_measured
 from transformers_llava.training.estimate.memory import Memory, memory_per_gpu
-from transformers_llava.training.estimate.shapes import DataShape, plan_data, plan_model
+from transformers_llava.training.estimate.recipe_shapes import DataShape, plan_data, plan_model
 from transformers_llava.training.model.components import apply_component_config, component_table, format_table
 from transformers_llava.training.recipe.recipe import Recipe
 
@@ -42,7 +42,7 @@ class Plan:
         """1 where the language model is frozen: its steps do two thirds of the work for each token."""
         return 1 if self.recipe.components["language_model"].mode == "frozen" else 2
 
-    def hours(self, gpu: str, measured: MeasuredShare | None = None) -> float:
+    def hours(self, gpu: Gpu, measured: MeasuredShare | None = None) -> float:
         """
         Wall time of all steps: useful work at the share of the peak that was measured; or all work, also what
         checkpointing repeats, at [`ASSUMED_MFU`].
@@ -50,7 +50,7 @@ class Plan:
         share = ASSUMED_MFU if measured is None else measured.share_of_peak
         per_example = self.flops.computed if measured is None else self.flops.useful
         total = per_example * self.num_steps * self.global_batch
-        return total / (self.num_gpus * GPUS[gpu][0] * share) / 3600
+        return total / (self.num_gpus * gpu.peak * share) / 3600
 
 
 def make_plan(recipe: Recipe, *, backend: str, num_gpus: int) -> Plan:
@@ -98,7 +98,8 @@ def make_plan(recipe: Recipe, *, backend: str, num_gpus: int) -> Plan:
 def format_plan(plan: Plan, shares: list[MeasuredShare] | None = None) -> str:
     """The page, as text; `shares` are what `make gpu` measured, by default what lies beside this file."""
     args, data = plan.recipe.sft, plan.data
-    measured = {gpu: find_share(read_measured() if shares is None else shares, gpu, plan.stage) for gpu in GPUS}
+    shares = read_measured() if shares is None else shares
+    measured = {gpu: find_share(shares, gpu, plan.stage) for gpu in GPUS if gpu.is_planned}
     table = component_table(plan.model, plan.recipe.components, args.learning_rate, args.weight_decay)
     total = plan.flops.computed * plan.num_steps * plan.global_batch
     lines = [
@@ -124,7 +125,7 @@ def format_plan(plan: Plan, shares: list[MeasuredShare] | None = None) -> str:
         "",
         _hours_title(measured),
         *(
-            f"  {plan.num_gpus} x {gpu:<16}{plan.hours(gpu, share):8.1f}{_source(share)}{_fit(plan, gpu)}"
+            f"  {plan.num_gpus} x {gpu!s:<16}{plan.hours(gpu, share):8.1f}{_source(share)}{_fit(plan, gpu)}"
             for gpu, share in measured.items()
         ),
     ]
@@ -136,7 +137,7 @@ def warnings(plan: Plan) -> list[str]:
     """What a person should change before renting the machines."""
     found = []
     total = plan.memory.total
-    room = GPUS["A100 80 GB"][1] * _USABLE
+    room = find_gpu("A100 80 GB").memory * _USABLE
     if total > room:
         state = total - plan.memory.activations
         per_layer = plan.memory.activations / plan.model.config.text_config.num_hidden_layers
@@ -175,7 +176,7 @@ def dry_run(recipe: Path, flags: list[str], *, backend: str, num_gpus: int) -> s
     return format_plan(make_plan(Recipe.from_dict(values), backend=backend, num_gpus=num_gpus))
 
 
-def _hours_title(measured: dict[str, MeasuredShare | None]) -> str:
+def _hours_title(measured: dict[Gpu, MeasuredShare | None]) -> str:
     if not any(measured.values()):
         return f"hours at {ASSUMED_MFU:.0%} of the peak (an assumption: nothing was measured on a GPU yet)"
     return f"hours, as measured where a card is named; else at {ASSUMED_MFU:.0%} of the peak, an assumption"
@@ -187,8 +188,8 @@ def _source(share: MeasuredShare | None) -> str:
     return f"   at {share.share_of_peak:.1%}, measured {share.date} on one {share.gpu}: {share.name!r} in {share.file}"
 
 
-def _fit(plan: Plan, gpu: str) -> str:
-    share = plan.memory.total / GPUS[gpu][1]
+def _fit(plan: Plan, gpu: Gpu) -> str:
+    share = plan.memory.total / gpu.memory
     return "" if share <= _USABLE else f"   does not fit ({plan.memory.total / 1e9:.0f} GB)"
 
 
