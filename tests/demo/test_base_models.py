@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel
 
-from transformers_llava.demo.base_models.build import make_parts
 from transformers_llava.demo.base_models.language_model import LanguageModelSettings
+from transformers_llava.demo.base_models.pretrain import make_parts
 from transformers_llava.demo.base_models.vision_tower import VisionTowerSettings
 from transformers_llava.demo.data.scenes import write_scenes
 from transformers_llava.demo.data.source_files import SourceFiles

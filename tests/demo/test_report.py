@@ -13,11 +13,11 @@ import yaml
 
 from tiny import make_image
 from transformers_llava.artifacts.card_facts import read_card_facts
-from transformers_llava.demo.memory import PeakMemory
+from transformers_llava.demo.peak_memory import PeakMemory
 from transformers_llava.demo.report.card import card_facts, results
 from transformers_llava.demo.report.loss_curve import draw_loss_curve
 from transformers_llava.demo.report.page import write_report
-from transformers_llava.demo.report.report import DemoReport, Sample, SourceAccuracy
+from transformers_llava.demo.report.summary import DemoReport, Sample, SourceAccuracy
 from transformers_llava.hub.cards.results import read_results, results_table
 
 

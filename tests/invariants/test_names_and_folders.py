@@ -52,14 +52,11 @@ STILL_TO_MOVE: dict[str, int] = {
     "tests/hub": 32,
     "tests/modeling": 13,
     "tests/training": 25,
-    "build": 3,
+    "build": 2,
     "files": 2,
     "formats": 2,
-    "loss_curve": 2,
-    "memory": 2,
     "pack_probe": 2,
     "parts": 2,
-    "report": 3,
     "source": 2,
 }
 

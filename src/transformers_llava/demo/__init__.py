@@ -1,1 +1,1 @@
-"""The embedded demo: data and pre-trained parts made on the spot, then the same training as for any other LLaVA."""
+"""Make a small LLaVA on this machine: own data and pre-trained parts, then the same training as for any other."""

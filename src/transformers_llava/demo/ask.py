@@ -1,5 +1,4 @@
-"""A saved checkpoint and questions to answers, in a process of its own: `python -m transformers_llava.demo.ask
-FOLDER`.
+"""Answer questions with a saved checkpoint, in a process of its own: `python -m transformers_llava.demo.ask FOLDER`.
 
 Standard input is JSON, `[{"image": PATH or null, "question": TEXT}, ...]`; standard output the list of answers. The
 demo runs this after training, so that nothing but the saved folder can have made the answers.

@@ -1,4 +1,4 @@
-"""Settings of the C and OpenMP libraries under which many small training steps run well on a CPU."""
+"""Set what C and OpenMP libraries read, so that many small training steps run well on a CPU."""
 
 import ctypes
 import gc

@@ -1,4 +1,4 @@
-"""Nothing but this machine to a trained, saved, loaded and questioned LLaVA: the story of `llava demo`."""
+"""Run the demo: make data and parts, train a LLaVA on them, save it, load it and question it."""
 
 import json
 import logging
@@ -16,16 +16,16 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers_llava.artifacts.run_record import read_run_record
 from transformers_llava.data.mixture.config import SourceConfig
 from transformers_llava.data.mixture.source import load_source
-from transformers_llava.demo.base_models.build import make_parts
+from transformers_llava.demo.base_models.pretrain import make_parts
 from transformers_llava.demo.cpu_settings import prepare_cpu, release_memory
 from transformers_llava.demo.data.digits import write_digits
 from transformers_llava.demo.data.scenes import write_scenes
 from transformers_llava.demo.data.source_files import SourceFiles
 from transformers_llava.demo.data.text_only import write_text_only
-from transformers_llava.demo.memory import PeakMemory
+from transformers_llava.demo.peak_memory import PeakMemory
 from transformers_llava.demo.report.card import write_card
 from transformers_llava.demo.report.page import write_report
-from transformers_llava.demo.report.report import DemoReport, Sample, SourceAccuracy
+from transformers_llava.demo.report.summary import DemoReport, Sample, SourceAccuracy
 from transformers_llava.evaluation.exact_match import AnsweredQuestion, evaluate_exact_match
 
 

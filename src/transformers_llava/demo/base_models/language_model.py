@@ -1,4 +1,4 @@
-"""Text alone to a small Llama-style language model: captions, and questions about captions, in the vicuna format."""
+"""Train a small Llama-style language model on text alone: captions, and dialogues about captions."""
 
 import random
 import time
@@ -9,13 +9,9 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from tqdm.auto import trange
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerBase,
-    get_cosine_schedule_with_warmup,
-)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from transformers_llava.demo.base_models.training_loop import mean_of_last, minimize
 
 
 @dataclass(frozen=True)
@@ -78,30 +74,21 @@ def pretrain_language_model(
     rng = random.Random(f"language-model-{seed}")
     model = LlamaForCausalLM(_config(settings, tokenizer)).train()
     encoded = [tokenizer(document).input_ids for document in documents]
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
-    warmup = round(settings.warmup_ratio * settings.num_steps)
-    scheduler = get_cosine_schedule_with_warmup(optimizer, warmup, settings.num_steps)
-    losses = []
-    for _ in trange(settings.num_steps, desc="language model (text alone)", disable=not progress):
+
+    def compute_loss() -> torch.Tensor:
         chosen = rng.sample(encoded, min(settings.batch_size, len(encoded)))
-        loss = _next_token_loss(model, chosen, tokenizer.pad_token_id)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
+        return _next_token_loss(model, chosen, tokenizer.pad_token_id)
+
+    groups = [{"params": list(model.parameters()), "weight_decay": settings.weight_decay}]
+    losses = minimize(model, groups, compute_loss, settings, title="language model (text alone)", progress=progress)
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    last = max(1, settings.num_steps // 20)
     return {
         "settings": asdict(settings),
         "num_documents": len(documents),
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "first_loss": losses[0],
-        "last_loss": sum(losses[-last:]) / last,
+        "last_loss": mean_of_last(losses),
         "seconds": round(time.perf_counter() - started, 1),
     }
 

@@ -1,4 +1,4 @@
-"""Texts to a small byte-level tokenizer, saved the way `AutoTokenizer` reads it."""
+"""Learn a small byte-level tokenizer from texts, and save it the way `AutoTokenizer` reads it."""
 
 from collections.abc import Iterable
 from pathlib import Path

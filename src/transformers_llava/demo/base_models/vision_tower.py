@@ -1,4 +1,4 @@
-"""Pictures with captions to a small CLIP vision tower, trained contrastively and saved as a `CLIPVisionModel`."""
+"""Train a small CLIP contrastively on pictures with captions, and save its vision tower as a `CLIPVisionModel`."""
 
 import math
 import random
@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from PIL import Image
 from torch.nn import functional
-from tqdm.auto import tqdm, trange
-from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase, get_cosine_schedule_with_warmup
+from tqdm.auto import tqdm
+from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from transformers_llava.demo.base_models.training_loop import mean_of_last, minimize
 
 
 @dataclass(frozen=True)
@@ -87,34 +89,28 @@ def pretrain_vision_tower(
     processor = _processor(settings)
     pixels = _read_pictures([path for path, _ in pairs], processor, progress)  # (num_pairs, 3, image_size, image_size)
     caption_ids = {caption: tokenizer(caption).input_ids + [tokenizer.eos_token_id] for _, caption in pairs}
-    optimizer = torch.optim.AdamW(_decay_groups(model, settings), lr=settings.learning_rate, betas=(0.9, 0.98))
-    warmup = round(settings.warmup_ratio * settings.num_steps)
-    scheduler = get_cosine_schedule_with_warmup(optimizer, warmup, settings.num_steps)
-    losses, matched = [], []
-    for _ in trange(settings.num_steps, desc="vision tower (contrastive)", disable=not progress):
+    matched = []
+
+    def compute_loss() -> torch.Tensor:
         chosen = rng.sample(range(len(pairs)), min(settings.batch_size, len(pairs)))
         captions = sorted({pairs[index][1] for index in chosen})
         target = torch.tensor([captions.index(pairs[index][1]) for index in chosen])
         input_ids = _pad([caption_ids[caption] for caption in captions], tokenizer.pad_token_id)
         logits = _similarities(model, pixels[chosen], input_ids)  # (pictures, captions)
-        loss = _contrastive_loss(logits, target)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
         matched.append((logits.argmax(dim=1) == target).float().mean().item())
+        return _contrastive_loss(logits, target)
+
+    groups = _decay_groups(model, settings)
+    losses = minimize(model, groups, compute_loss, settings, title="vision tower (contrastive)", progress=progress)
     model.vision_model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
-    last = max(1, settings.num_steps // 20)
     return {
         "settings": asdict(settings),
         "num_pairs": len(pairs),
         "num_parameters": sum(parameter.numel() for parameter in model.vision_model.parameters()),
         "first_loss": losses[0],
-        "last_loss": sum(losses[-last:]) / last,
-        "matched": sum(matched[-last:]) / last,
+        "last_loss": mean_of_last(losses),
+        "matched": mean_of_last(matched),
         "seconds": round(time.perf_counter() - started, 1),
     }
 

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn carries to a picture source: captions, questions and a held-out test."""
+"""Write scikit-learn's handwritten digits as a source of images: captions, questions and a held-out test."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A random generator to the contents of a picture: how many of which shape, in which color, in which quarters."""
+"""Choose the contents of a scene: how many of which shape, in which color, in which quarters."""
 
 import random
 from dataclasses import dataclass

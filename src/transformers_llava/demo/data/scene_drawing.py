@@ -1,4 +1,4 @@
-"""The contents of a scene to a picture: varied backgrounds, sizes, places, shades and scribbles."""
+"""Draw a scene: varied backgrounds, sizes, positions, shades and scribbles."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""The contents of a scene to a caption and to questions with one right answer."""
+"""Describe a scene, and ask questions about it that have one right answer."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A seed to a picture source: scenes of colored shapes, their captions, questions and a held-out test."""
+"""Write scenes of colored shapes as a source of images: captions, questions and a held-out test."""
 
 import itertools
 import random

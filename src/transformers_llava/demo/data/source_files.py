@@ -1,4 +1,4 @@
-"""Rows and pictures of a demo source to LLaVA JSON files, the layout in which a person brings their own data."""
+"""Write records and images of a demo source as LLaVA JSON files, the layout in which users bring their own."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Conversations without a picture: part of stage 2, so that the model does not forget how to talk."""
+"""Write conversations without an image: part of stage 2, so that the model does not forget how to talk."""
 
 import random
 from itertools import pairwise

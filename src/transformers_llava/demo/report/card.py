@@ -1,26 +1,24 @@
-"""A demo report to the card of its checkpoint: what only its maker knows, its results, and the rendered README."""
+"""Write the card of the demo's checkpoint: what only its maker knows, its results, and the rendered README."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from transformers_llava.artifacts.card_facts import read_card_facts
 from transformers_llava.artifacts.run_record import read_run
+from transformers_llava.demo.report.summary import DemoReport
 from transformers_llava.hub.cards.render import render_card
 from transformers_llava.hub.cards.results import EVALUATION_NAME
 from transformers_llava.hub.licenses.statement import compose_licences
 from transformers_llava.hub.publication.stage import FACTS_NAME
 
 
-if TYPE_CHECKING:
-    from transformers_llava.demo.report.report import DemoReport
-
 REPO_ID = "tiny-llava"  # until somebody publishes it under a name of their own
 
 
-def write_card(report: "DemoReport", folder: Path) -> Path:
+def write_card(report: DemoReport, folder: Path) -> Path:
     """Writes `card.yaml`, `evaluation.json` and `README.md` beside the weights: ready for `llava publish`."""
     (folder / FACTS_NAME).write_text(yaml.safe_dump(card_facts(report), sort_keys=False, width=110), encoding="utf-8")
     text = json.dumps({"tasks": results(report)}, indent=2) + "\n"
@@ -32,7 +30,7 @@ def write_card(report: "DemoReport", folder: Path) -> Path:
     return path
 
 
-def card_facts(report: "DemoReport") -> dict[str, Any]:
+def card_facts(report: DemoReport) -> dict[str, Any]:
     """The facts that a person would state in `card.yaml`."""
     pixels = report.parts["vision_tower"]["settings"]["image_size"]
     made_here = {"licence": "Apache-2.0", "evidence": "https://www.apache.org/licenses/LICENSE-2.0"}
@@ -49,7 +47,7 @@ def card_facts(report: "DemoReport") -> dict[str, Any]:
     }
 
 
-def results(report: "DemoReport") -> list[dict[str, Any]]:
+def results(report: DemoReport) -> list[dict[str, Any]]:
     """Held-out accuracies with their protocol, and the control without pictures."""
     tasks = []
     for source in report.sources:

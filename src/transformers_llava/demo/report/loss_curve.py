@@ -1,4 +1,4 @@
-"""A loss history to an inline SVG: readable without a plotting library, sharp at any size."""
+"""Draw a loss history as an inline SVG: readable without a plotting library, sharp at any size."""
 
 import html
 import math

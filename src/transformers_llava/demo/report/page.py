@@ -1,17 +1,14 @@
-"""A demo report to one self-contained HTML page: no script, no font, no picture from elsewhere."""
+"""Render a demo report as one self-contained HTML page: no script, no font, no image from elsewhere."""
 
 import base64
 import html
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers_llava.demo.report.loss_curve import draw_loss_curve
-from transformers_llava.demo.report.report import DemoReport
+from transformers_llava.demo.report.summary import DemoReport, Sample, SourceAccuracy
 
-
-if TYPE_CHECKING:
-    from transformers_llava.demo.report.report import DemoReport, Sample, SourceAccuracy
 
 STYLE = """
 :root { --ink: #1d2433; --soft: #667085; --line: #e4e7ec; --good: #157f4b; --bad: #b42318; --accent: #2f5fde; }
@@ -35,7 +32,7 @@ code { background: #f2f4f7; padding: .1rem .3rem; border-radius: .25rem; font-si
 """
 
 
-def render_page(report: "DemoReport") -> str:
+def render_page(report: DemoReport) -> str:
     """The page: accuracies, loss curves, what was trained on what, and held-out pictures with their answers."""
     body = [
         "<h1>A small LLaVA, trained on this machine</h1>",
@@ -69,7 +66,7 @@ def render_page(report: "DemoReport") -> str:
     )
 
 
-def _runs(report: "DemoReport") -> list[tuple[str, dict[str, Any]]]:
+def _runs(report: DemoReport) -> list[tuple[str, dict[str, Any]]]:
     return list(report.runs.items())
 
 
@@ -77,7 +74,7 @@ def _title(stage: str) -> str:
     return {"align": "Stage 1: captions, projector alone", "instruct": "Stage 2: instructions"}.get(stage, stage)
 
 
-def _accuracy(source: "SourceAccuracy") -> str:
+def _accuracy(source: SourceAccuracy) -> str:
     def bar(share: float, kind: str, label: str) -> str:
         return f"{label}: <b>{share:.1%}</b><div class='bar {kind}'><i style='width:{100 * share:.1f}%'></i></div>"
 
@@ -127,7 +124,7 @@ def _table(caption: str, header: list[str], rows: list[tuple[str, ...]], *, numb
     return f"<p><b>{html.escape(caption)}</b></p><table><tr>{cells('th', header)}</tr>{''.join(lines)}</table>"
 
 
-def _sample(sample: "Sample") -> str:
+def _sample(sample: Sample) -> str:
     right = sample.answer.strip().rstrip(".").casefold() == sample.truth.strip().rstrip(".").casefold()
     verdict = f"<span class={'right' if right else 'wrong'}>{html.escape(sample.answer) or '(nothing)'}</span>"
     truth = "" if right else f" <span class=soft>(truth: {html.escape(sample.truth)})</span>"

@@ -1,4 +1,4 @@
-"""What the demo found to `demo_report.json`, a one-screen summary and `report.html`."""
+"""Sum up what the demo found, for `demo_report.json` and for one screen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

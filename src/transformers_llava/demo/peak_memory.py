@@ -1,4 +1,4 @@
-"""A running demo to the most memory that it and its child processes held together."""
+"""Measure the most memory that the running demo and its child processes hold together."""
 
 import threading
 from types import TracebackType

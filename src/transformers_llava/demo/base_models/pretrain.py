@@ -1,4 +1,4 @@
-"""The demo's sources to the pre-trained parts that LLaVA starts from: tokenizer, vision tower, language model."""
+"""Pre-train the parts that LLaVA starts from on the demo's sources: tokenizer, vision tower, language model."""
 
 import random
 from collections.abc import Iterator, Sequence
