@@ -95,7 +95,11 @@ def test_the_card_has_mixture_settings_commands_results_and_components(folder: P
         assert text in card
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["license"] == "apache-2.0"
-    assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] > 0.9
+    (index,) = metadata["model-index"]
+    assert index["results"][0]["metrics"][0]["value"] > 0.9
+    named = [(one["dataset"]["type"], one["dataset"]["name"]) for one in index["results"]]
+    assert ("demo/digits", "digits, without pictures, a control") in named  # not merged with the result with pictures
+    assert len({name for _, name in named}) == len(named)
 
 
 def test_a_streamed_run_has_no_counts_and_says_so(folder: Path) -> None:

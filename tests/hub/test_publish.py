@@ -17,7 +17,7 @@ from transformers_llava.hub.publication.stage import Publication, stage_publicat
 from transformers_llava.hub.upload.foreign_files import NOT_OURS_NAME
 from transformers_llava.hub.upload.plan import plan_publication
 from transformers_llava.hub.upload.publish import PublishingError, publish
-from transformers_llava.hub.upload.remote import expected_of, read_remote
+from transformers_llava.hub.upload.remote import RemoteState, differing_files, expected_of, read_remote
 from transformers_llava.hub.verification.expectation import check_expected
 from transformers_llava.hub.verification.verify import verify
 
@@ -140,6 +140,19 @@ def test_an_edited_card_has_no_tag_and_a_manifest_written_anew_has_not_either(ap
     api.delete_tag("loopback/tiny", tag=tag)
     untagged = expected_of(read_remote(api, "loopback/tiny"), None)
     assert [one.status for one in check_expected(digest, untagged)] == ["skipped"]
+
+
+def test_files_differ_that_have_other_bytes_or_that_the_client_would_pass_over(api: HfApi, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    for name in (".cache/huggingface/x", "changed.txt", "new.txt", "same.txt"):
+        (folder / name).write_text(name)
+    assert len(differing_files(api, RemoteState("loopback/none"), folder)) == 4
+    api.create_repo("loopback/tiny")
+    for name in ("changed.txt", "same.txt", "theirs.txt"):
+        api.upload_file(repo_id="loopback/tiny", path_in_repo=name, path_or_fileobj=folder / "same.txt")
+    differing = differing_files(api, read_remote(api, "loopback/tiny"), folder)
+    assert differing == [".cache/huggingface/x", "changed.txt", "new.txt"]
 
 
 def test_the_words_of_a_person_survive_the_next_publication(

@@ -52,6 +52,7 @@ def parse_size(size: int | str) -> int:
         >>> parse_size("500MB")
         500000000
     """
+    # Not huggingface_hub's `parse_size_to_int`: its module is private, and it takes no bare number, but -5GB and 0GB.
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?(GB|MB|KB)?", str(size).strip(), re.IGNORECASE | re.ASCII)
     num_bytes = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match and not isinstance(size, bool) else 0
     if num_bytes < 1:

@@ -144,6 +144,7 @@ def _check_size(size: int) -> None:
 @lru_cache(maxsize=8)
 def _tar_offsets(archive: str, version: tuple[int, ...]) -> dict[str, tuple[int, int]]:
     """Where each file of an uncompressed tar lies. One pass over its headers."""
+    # Not a `TarFile` beside each open stream: it would pass over all headers again for every thread and process.
     with tarfile.open(archive, "r:") as tar:
         return {os.path.normpath(member.name): (member.offset_data, member.size) for member in tar if member.isfile()}
 

@@ -54,6 +54,8 @@ def fetch_image(url: str) -> bytes:
 
 
 def _fetch(url: str) -> bytes:
+    # Not huggingface_hub's `http_backoff`: its client follows redirects to any address, resolves names by itself, and
+    # bounds neither bytes nor time; `download` asks public addresses alone, also after a redirect.
     for attempt in range(MAX_REMOTE_ATTEMPTS):
         try:
             return download(url)

@@ -39,6 +39,9 @@ def _front_matter(card: str) -> dict[str, Any]:
 
 
 def dump_front_matter(values: dict[str, Any]) -> str:
+    """The metadata as YAML, in the order given."""
+    # Not `ModelCardData.to_yaml`: it has an order of its own, folds long lines, and reads `model-index` anew, so what
+    # others wrote into a card would come back as something else.
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
 
 

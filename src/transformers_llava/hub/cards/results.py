@@ -54,6 +54,8 @@ def results_table(results: list[dict[str, Any]]) -> str:
 
 def model_index(name: str, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The metadata that the Hub reads results from."""
+    # Not `eval_results_to_model_index`: it joins all results on one data set under the name of the first, so that a
+    # control without images would stand there as a second result with them.
     if not results:
         return []
     entries = [

@@ -12,7 +12,7 @@ from transformers_llava.artifacts.untrusted import parse_json, path_inside
 from transformers_llava.hub.publication.manifest import NOT_LISTED, listed_files, write_manifest
 from transformers_llava.hub.publication.signing import sign
 from transformers_llava.hub.publication.stage import Publication
-from transformers_llava.hub.upload.remote import RemoteState, read_remote_text
+from transformers_llava.hub.upload.remote import RemoteState, differing_files, read_remote_text
 from transformers_llava.hub.verification.files import is_harmless
 
 
@@ -74,13 +74,17 @@ def keep_foreign_files(
     """
     folder = publication.folder
     with tempfile.TemporaryDirectory() as scratch:
-        for name in names:
-            target = path_inside(folder, name, "a file of the repository")
-            fetched = Path(api.hf_hub_download(remote.repo_id, name, revision=remote.head, local_dir=scratch))
-            if not remote.files[name].equals(fetched):
+        targets = {name: path_inside(folder, name, "a file of the repository") for name in names}
+        fetched = {
+            name: Path(api.hf_hub_download(remote.repo_id, name, revision=remote.head, local_dir=scratch))
+            for name in names
+        }
+        differing = set(differing_files(api, remote, Path(scratch)))
+        for name, target in targets.items():
+            if name in differing:
                 raise ValueError(f"{name!r} of {remote.repo_id} arrived with other bytes. Run the command again.")
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(fetched, target)
+            shutil.move(fetched[name], target)
     listed = listed_files(folder)
     note = {name: listed[name] for name in names}
     (folder / NOT_OURS_NAME).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

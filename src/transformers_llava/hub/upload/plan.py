@@ -1,4 +1,4 @@
-"""A staged publication and a repository to the plan of what would change there; printed before anything is sent."""
+"""Plan what publishing would change in a repository; printed before anything is sent."""
 
 import difflib
 from dataclasses import dataclass, field
@@ -17,7 +17,13 @@ from transformers_llava.hub.upload.foreign_files import (
     keep_foreign_files,
     kept_before,
 )
-from transformers_llava.hub.upload.remote import RemoteState, published_before, read_remote, read_remote_text
+from transformers_llava.hub.upload.remote import (
+    RemoteState,
+    differing_files,
+    published_before,
+    read_remote,
+    read_remote_text,
+)
 
 
 WithForeign = Literal["refuse", "replace", "keep"]
@@ -143,19 +149,14 @@ def plan_publication(
         foreign, kept = ForeignFiles(foreign.harmless), foreign.refused
     elif with_foreign == "replace":
         foreign, replaced = ForeignFiles(foreign.harmless), foreign.refused
-    present = _files(publication.folder)
-    changed = [
-        name for name, path in present.items() if name not in remote.files or not remote.files[name].equals(path)
-    ]
+    folder = publication.folder
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    changed = differing_files(api, remote, folder)
     # A signature that stays would be one of other files.
-    gone = {*before, SIGNATURE_NAME, *replaced} - present.keys()
+    gone = {*before, SIGNATURE_NAME, *replaced} - present
     deleted = sorted(name for name in gone if name in remote.files)
     diff = difflib.unified_diff((there or "").splitlines(), merged.splitlines(), "there", "then", lineterm="")
     return PublicationPlan(publication, remote, changed, deleted, "\n".join(diff), foreign, kept)
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 __all__ = ["PublicationPlan", "plan_publication"]

@@ -1,4 +1,4 @@
-"""A plan to one commit on the Hub, checked where it lies and only then tagged."""
+"""Send a plan as one commit to the Hub, check it where it lies, and only then tag it."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import HfHubHTTPError
 
 from transformers_llava.hub.upload.plan import PublicationPlan
-from transformers_llava.hub.upload.remote import read_remote
+from transformers_llava.hub.upload.remote import differing_files, read_remote
 from transformers_llava.hub.verification.verify import verify
 
 
@@ -197,7 +197,7 @@ def _check(plan: PublicationPlan, api: HfApi, revision: str, check_download: boo
     folder = plan.publication.folder
     ours = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     left = {name: file for name, file in plan.remote.files.items() if name not in {*ours, *plan.deleted}}
-    wrong = [name for name in ours if name not in remote.files or not remote.files[name].equals(folder / name)]
+    wrong = differing_files(api, remote, folder)
     wrong += [name for name, file in left.items() if remote.files.get(name) != file]
     wrong += [name for name in remote.files if name not in ours and name not in left]
     wrong = sorted({*wrong} - _OF_THE_HUB)

@@ -1,6 +1,5 @@
 """Read what a Hub repository holds now, to compare it with a folder that is ready, or to verify it."""
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,6 @@ class RemoteFile:
     size: int
     blob_id: str
     sha256: str | None
-
-    def equals(self, path: Path) -> bool:
-        """Whether a file here has the same bytes."""
-        if path.stat().st_size != self.size:
-            return False
-        if self.sha256 is not None:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
-        data = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == self.blob_id
 
 
 @dataclass
@@ -76,6 +65,23 @@ def read_remote(api: HfApi, repo_id: str, revision: str | None = None) -> Remote
                 files[entry.path] = RemoteFile(entry.size, entry.blob_id, None if lfs is None else lfs.sha256)
         tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(repo_id).tags}
         return RemoteState(repo_id, head, files, tags)
+
+
+def differing_files(api: HfApi, state: RemoteState, folder: Path) -> list[str]:
+    """
+    Files of a folder that the repository does not hold with the same bytes at `state.head`, sorted by path.
+
+    Raises:
+        `RemoteError`: the repository cannot be read.
+    """
+    ours = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    if state.head is None:
+        return ours
+    with remote_errors(state.repo_id):
+        compared = api.verify_repo_checksums(state.repo_id, revision=state.head, local_dir=folder)
+    # What the client passes over on this side, such as `.cache/huggingface`, it counts as missing: it differs too.
+    same = state.files.keys() - set(compared.missing_paths) - {one["path"] for one in compared.mismatches}
+    return [name for name in ours if name not in same]
 
 
 def read_remote_text(api: HfApi, state: RemoteState, path: str) -> str | None:
@@ -148,6 +154,7 @@ def fetch_publication(api: HfApi, repo_id: str, revision: str | None = None) -> 
 __all__ = [
     "RemoteFile",
     "RemoteState",
+    "differing_files",
     "expected_of",
     "fetch_publication",
     "published_before",

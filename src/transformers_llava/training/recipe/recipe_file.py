@@ -16,6 +16,8 @@ COMPONENTS = ("vision_tower", "multi_modal_projector", "language_model")
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """The fields of a YAML file; `1e-3` is a number, as in YAML 1.2."""
+    # Not `TrlParser.parse_args_and_config`: it reads `1e-3` as a text, sets environment variables that the file names,
+    # and needs torch and trl imported before `llava train --help` or a mistyped field can be answered.
     try:
         if values := read_yaml(path, kind=(dict, type(None)), loader=_Loader):
             return values
