@@ -20,7 +20,7 @@ from typing import Any
 
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from transformers_llava.artifacts.run_record import read_run_record
+from transformers_llava.artifacts.run_record.record_file import read_run_record
 from transformers_llava.data.mixture.config import SourceConfig
 from transformers_llava.data.mixture.source import load_source
 from transformers_llava.evaluation.exact_match import evaluate_exact_match
@@ -70,12 +70,12 @@ def measure(demo: Path, output_dir: Path, flags: list[str], epochs: float) -> di
     command += ["--num_train_epochs", str(epochs)]
     command += ["--model_name_or_path", str(demo / "align"), "--train_data", json.dumps(sources)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
-    record = read_run_record(output_dir)
-    steps = [entry for entry in record["loss_history"] if "loss" in entry]
-    summary = next(entry for entry in record["loss_history"] if "train_runtime" in entry)
+    record = read_run_record(output_dir).own
+    steps = [entry for entry in record.loss_history if "loss" in entry]
+    summary = next(entry for entry in record.loss_history if "train_runtime" in entry)
     return {
         "seconds": round(summary["train_runtime"], 1),
-        "num_steps": record["progress"]["global_step"],
+        "num_steps": record.progress.global_step,
         "padding": round(sum(entry["padding"] for entry in steps) / len(steps), 4),
         "last_loss": steps[-1]["loss"],
         "accuracy": _accuracy(output_dir, demo, names),

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from transformers_llava.artifacts.run_record import read_run_record
+from transformers_llava.artifacts.run_record.record_file import read_run_record
 from transformers_llava.training.environment import package_versions
 
 
@@ -86,7 +86,7 @@ def soak(
     while len(kills) < num_kills or not digests:
         kill_after = chance.uniform(0.0, span) if len(kills) < num_kills else None
         if train(command, env, log, kill_after):
-            digests.append(str(read_run_record(output_dir)["weights_sha256"]))
+            digests.append(str(read_run_record(output_dir).own.weights_sha256))
             if len(kills) < num_kills:
                 _empty(output_dir)
             continue
@@ -221,7 +221,7 @@ def _compare(folder: Path, recipe: Path, launch: Any, num_kills: int, seed: int,
     whole, killed = folder / f"{launch.__name__}_whole", folder / f"{launch.__name__}_killed"
     log = folder / f"{launch.__name__}.log"
     train(*launch(recipe, whole), log, None)
-    digest = str(read_run_record(whole)["weights_sha256"])
+    digest = str(read_run_record(whole).own.weights_sha256)
     command, env = launch(recipe, killed)
     result = soak(command, killed, log, num_kills=num_kills, seed=seed, span=span, env=env)
     return {"identical": result["weights_sha256"] == [digest], "weights_sha256_left_alone": digest, **result}

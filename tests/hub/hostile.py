@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import yaml
 
-from transformers_llava.artifacts.run_record import RunRecordError, read_run
+from transformers_llava.artifacts.run_record.record_file import read_checked_record
+from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.hub.publication.documents import write_documents
 from transformers_llava.hub.publication.manifest import MANIFEST_NAME, write_manifest
 from transformers_llava.hub.recipe_folder import write_recipe_folder
@@ -36,7 +37,7 @@ def make_consistent(folder: Path, *, recompute: bool = True) -> None:
     incomplete: list[str] = []
     if recompute:
         try:
-            run = read_run(folder)
+            run = read_checked_record(folder)
         except RunRecordError:
             pass  # whatever stands in recipe/ then
         else:

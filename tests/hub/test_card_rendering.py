@@ -13,7 +13,8 @@ import yaml
 
 from tiny import make_image, make_model, make_processor
 from transformers_llava.artifacts.card_facts import CardFacts, CardFactsError, read_card_facts
-from transformers_llava.artifacts.run_record import read_run, stages_of
+from transformers_llava.artifacts.run_record.record_file import read_checked_record
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.cards.loss_curve import draw_curves, losses_of
 from transformers_llava.hub.cards.merge import CardError, generated_parts, merge_card
 from transformers_llava.hub.cards.render import missing_fields, render_card
@@ -40,7 +41,8 @@ def folder(tmp_path: Path) -> Path:
 
 def render(folder: Path, repo_id: str = "tiny-llava", **options: bool) -> str:
     facts = read_card_facts(folder / "card.yaml")
-    return render_card(folder, repo_id, facts, compose_licences(read_run(folder), None, facts), **options)
+    run = read_checked_record(folder)
+    return render_card(folder, repo_id, run, facts, compose_licences(run, None, facts), **options)
 
 
 @pytest.mark.parametrize("path", CARDS, ids=[path.parent.name for path in CARDS])
@@ -103,7 +105,7 @@ def test_the_card_has_mixture_settings_commands_results_and_components(folder: P
 
 
 def test_a_streamed_run_has_no_counts_and_says_so(folder: Path) -> None:
-    run = read_run(folder)
+    run = json.loads((folder / "run.json").read_text())
     run["data"] = {"streaming": True, "sources": [{"name": "scenes"}], "dropped": {}}
     run["mixture_lock"] = None
     (folder / "run.json").write_text(json.dumps(run))
@@ -118,8 +120,8 @@ def test_a_gap_refuses_the_card_and_is_said_where_it_is_allowed(folder: Path) ->
         render(folder)
     card = render(folder, allow_incomplete=True)
     assert "**Not said here:** how well it answers (evaluation.json)." in card
-    bare = compose_licences(read_run(folder), None, CardFacts())
-    assert len(missing_fields(folder, CardFacts(), bare)) == 5
+    run = read_checked_record(folder)
+    assert len(missing_fields(folder, run, CardFacts(), compose_licences(run, None, CardFacts()))) == 5
 
 
 def test_the_usage_of_the_card_runs(folder: Path, tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_a_card_of_somebody_else_follows_and_a_broken_marker_is_refused(folder: 
 
 def test_the_lint_of_a_rendered_card_finds_nothing(folder: Path) -> None:
     facts = read_card_facts(folder / "card.yaml")
-    statement = compose_licences(read_run(folder), None, facts)
+    statement = compose_licences(read_checked_record(folder), None, facts)
     assert lint_card(render(folder), statement, "tiny-llava") == []
 
 
@@ -225,7 +227,9 @@ def test_facts_may_be_written_as_one_would(tmp_path: Path) -> None:
 
 
 def test_a_license_for_nothing_is_a_problem_and_not_silent(folder: Path) -> None:
-    statement = compose_licences(read_run(folder), None, CardFacts(licences={"langauge_model": {"licence": "MIT"}}))
+    statement = compose_licences(
+        read_checked_record(folder), None, CardFacts(licences={"langauge_model": {"licence": "MIT"}})
+    )
     assert any("'langauge_model', which is nothing of this model: " in one for one in statement.problems)
 
 
@@ -265,9 +269,10 @@ def test_cells_of_every_table_are_escaped(folder: Path) -> None:
         for source in stage["mixture"]["sources"]:
             source |= {"licence": odd, "parts": [{"name": odd, "num_examples": 1, "licence": odd, "teacher": odd}]}
     (folder / "run.json").write_text(json.dumps(run))
+    record = read_checked_record(folder)
     result = {"task": odd, "metric": odd, "value": 1.0, "measured_by": odd}
     facts = CardFacts(evaluation=[result], licences={odd: {"licence": "MIT"}}, summary=odd)
-    card = render_card(folder, "me/x", facts, compose_licences(run, None, facts), allow_incomplete=True)
+    card = render_card(folder, "me/x", record, facts, compose_licences(record, None, facts), allow_incomplete=True)
     assert set(generated_parts(card)) >= {"summary", "data", "evaluation", "licence", "metadata"}
     body = card.split("\n---\n", 1)[1]
     assert len(re.findall("<!-- llava:", body)) == 2 * (len(generated_parts(card)) - 1)
@@ -311,13 +316,13 @@ def test_cards_of_parts_are_adapters_and_their_code_names_what_can_be_loaded() -
 
 
 def test_a_loss_that_is_no_number_is_left_out_of_the_curve_and_counted(folder: Path) -> None:
-    run = read_run(folder)
+    run = json.loads((folder / "run.json").read_text())
     run["loss_history"] = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan")}, {"step": 3, "loss": None}]
     run["loss_history"] += [{"step": 4, "loss": 1.0}, {"step": 5, "learning_rate": 0.1}]
-    stage = stages_of(run)[-1]
-    assert losses_of(stage) == [(1, 2.0), (4, 1.0)]
+    stages = RunRecord.from_dict(run).stages
+    assert losses_of(stages[-1]) == [(1, 2.0), (4, 1.0)]
     (folder / "run.json").write_text(json.dumps(run))
-    assert draw_curves(stages_of(run), folder) is not None
+    assert draw_curves(stages, folder) is not None
     assert "2 logged losses were no number" in render(folder)
 
 

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from transformers_llava.artifacts.card_facts import CardFacts
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.licenses.statement import compose_licences
 from transformers_llava.hub.licenses.terms import VERDICTS, read_terms, table
 
@@ -164,7 +165,7 @@ def test_every_llama_licence_has_the_clause_of_many_users(key: str) -> None:
 
 def test_a_remainder_is_a_problem_that_stands_in_the_license_file() -> None:
     base = {"role": "language_model", "name": "me/x", "origin": "hub", "revision": "0" * 40}
-    run = {"stage": "a", "base_models": [base], "mixture": {"sources": []}}
+    run = RunRecord.from_dict({"stage": "a", "base_models": [base], "mixture": {"sources": []}})
     facts = CardFacts(licences={"me/x": {"licence": "MIT, if you ask"}})
     statement = compose_licences(run, None, facts)
     assert statement.problems == ["me/x: in 'MIT, if you ask', what 'if you ask' means is not understood"]

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from transformers_llava.artifacts.card_facts import CardFacts
-from transformers_llava.artifacts.run_record import read_run
+from transformers_llava.artifacts.run_record.record_file import read_checked_record
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.licenses import texts as license_texts
 from transformers_llava.hub.licenses.statement import LicenceStatement, compose_licences
 from transformers_llava.hub.licenses.texts import check_license_texts, copy_license_texts, write_packaged_texts
@@ -20,15 +20,15 @@ from .two_stages import shared_two_stages
 CLIP, VICUNA = "openai/clip-vit-large-patch14-336", "lmsys/vicuna-7b-v1.5"
 
 
-def make_run(*bases: tuple[str, str, str]) -> dict[str, Any]:
+def make_run(*bases: tuple[str, str, str]) -> RunRecord:
     models = [
         {"role": role, "name": name, "origin": origin, "revision": "0" * 40 if origin == "hub" else None}
         for role, name, origin in bases
     ]
-    return {"stage": "align", "base_models": models, "mixture": {"sources": []}}
+    return RunRecord.from_dict({"stage": "align", "base_models": models, "mixture": {"sources": []}})
 
 
-def compose(run: dict[str, Any], **licences: str) -> LicenceStatement:
+def compose(run: RunRecord, **licences: str) -> LicenceStatement:
     return compose_licences(run, None, CardFacts(licences={name: {"licence": one} for name, one in licences.items()}))
 
 
@@ -152,5 +152,7 @@ def test_a_publication_holds_them_and_the_plan_says_what_is_missing_and_unread(
     assert "licences: the copyright line of MIT for vision_tower is not in this publication" in notes
     assert "not read by the scan for secrets: values of tensors" in notes
     assert publication.findings == []
-    found = {name: status for name, status, _ in check_documents(folder, read_run(folder), publication.manifest)}
+    found = {
+        name: status for name, status, _ in check_documents(folder, read_checked_record(folder), publication.manifest)
+    }
     assert found["LICENSE.md"] == "ok"

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from transformers_llava.artifacts.card_facts import CardFacts
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.licenses.statement import DISCLAIMER, LicenceStatement, compose_licences, lint_card
 from transformers_llava.hub.licenses.terms import VERDICTS, read_terms, table
 from transformers_llava.packaged import list_packaged
@@ -33,7 +34,7 @@ def make_run(language_model: str, *sources: dict[str, Any], **changes: Any) -> d
 
 
 def compose(language_model: str, *sources: dict[str, Any]) -> LicenceStatement:
-    return compose_licences(make_run(language_model, *sources), None, CardFacts())
+    return compose_licences(RunRecord.from_dict(make_run(language_model, *sources)), None, CardFacts())
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_the_reason_stands_in_the_file_that_people_read(
 
 def test_what_the_publisher_states_stands_where_the_part_says_nothing() -> None:
     facts = CardFacts(licences={PRIVATE: {"licence": "MIT", "evidence": "https://example.org/licence"}})
-    statement = compose_licences(make_run(PRIVATE, CC_BY), None, facts)
+    statement = compose_licences(RunRecord.from_dict(make_run(PRIVATE, CC_BY)), None, facts)
     part = statement.parts[0]
     assert (part.expression, part.why, part.evidence) == (
         "MIT",
@@ -171,12 +172,12 @@ def test_what_the_publisher_states_stands_where_the_part_says_nothing() -> None:
 def test_a_folder_that_is_called_like_a_base_model_does_not_get_its_licence() -> None:
     run = make_run(QWEN, CC_BY)
     run["base_models"][0]["origin"] = "folder"
-    assert compose_licences(run, None, CardFacts()).parts[0].declared == "unknown"
+    assert compose_licences(RunRecord.from_dict(run), None, CardFacts()).parts[0].declared == "unknown"
 
 
 def test_the_data_of_every_stage_count() -> None:
     run = make_run(QWEN, CC_BY, previous=[make_run(QWEN, {**CC_BY_NC, "name": "first"})])
-    statement = compose_licences(run, None, CardFacts())
+    statement = compose_licences(RunRecord.from_dict(run), None, CardFacts())
     assert statement.commercial == "no"
     assert "(first)" in statement.summary
 
@@ -240,7 +241,7 @@ def test_llava_1_5_is_unclear_because_of_gpt_4_and_of_pictures() -> None:
         for name in ("llava-v1.5-pretrain-558k", "llava-v1.5-mix665k")
     ]
     run = make_run(VICUNA, *(source for mixture in mixtures for source in mixture["sources"]))
-    statement = compose_licences(run, None, CardFacts())
+    statement = compose_licences(RunRecord.from_dict(run), None, CardFacts())
     assert (statement.commercial, statement.hub_license) == ("unclear", "other")
     assert statement.metadata() == {"license": "other", "license_name": "composite", "license_link": "LICENSE.md"}
     teachers = {part.name.partition(",")[0]: part.commercial for part in statement.parts if part.kind == "teacher"}

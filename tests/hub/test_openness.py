@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from transformers_llava.artifacts.card_facts import CardFacts
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.licenses.openness import write_openness
 from transformers_llava.hub.licenses.statement import compose_licences
 
@@ -17,7 +18,7 @@ def make_run(stage: str, licence: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_weights_and_the_data_of_every_stage_are_listed_with_their_own_licences(tmp_path: Path) -> None:
-    run = make_run("instruct", "CC-BY-NC-4.0", previous=[make_run("align", "CC-BY-4.0")])
+    run = RunRecord.from_dict(make_run("instruct", "CC-BY-NC-4.0", previous=[make_run("align", "CC-BY-4.0")]))
     statement = compose_licences(run, None, CardFacts())
     values = yaml.safe_load(write_openness(tmp_path, run, statement).read_text())
     listed = {one["name"]: one for one in values["components"]}

@@ -12,6 +12,7 @@ from datasets import Dataset
 from PIL import Image
 
 from transformers_llava.artifacts.local_paths import PLACES_NAME
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import DocumentError
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.lock import make_lock
@@ -99,12 +100,13 @@ def publish(folder: Path, *stages: tuple[dict, dict]) -> tuple[list[str], list[s
     (checkpoint / PLACES_NAME).parent.mkdir(parents=True)
     (checkpoint / PLACES_NAME).write_text(json.dumps(noted))
     publication.mkdir()
-    copied = copy_own_parts(run, checkpoint, publication, notes)
-    write_recipe_folder(run, publication)
+    record = RunRecord.from_dict(run)
+    copied = copy_own_parts(record, checkpoint, publication, notes)
+    write_recipe_folder(record, publication)
     (publication / "run.json").write_text(json.dumps(run))
     found = [
         found
-        for found in check_parts(publication, None, {}, allow_dataset_folders=True)
+        for found in check_parts(publication, record, None, {}, allow_dataset_folders=True)
         if found[0].startswith("data")
     ]
     return [path.relative_to(publication / "recipe").as_posix() for path in copied], notes, found
@@ -238,4 +240,4 @@ def test_a_note_of_places_that_is_none_is_refused_by_name(tmp_path: Path, text: 
     (tmp_path / PLACES_NAME).parent.mkdir(parents=True)
     (tmp_path / PLACES_NAME).write_text(text)
     with pytest.raises(DocumentError, match=r"places\.json"):
-        copy_own_parts({"mixture": {"sources": []}, "base_models": []}, tmp_path, tmp_path / "out")
+        copy_own_parts(RunRecord.from_dict({"mixture": {"sources": []}}), tmp_path, tmp_path / "out")

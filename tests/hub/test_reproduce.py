@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 from tests.hub.hostile import change_run, make_consistent
 
+from transformers_llava.artifacts.run_record.record_file import read_checked_record
 from transformers_llava.cli.main import main
 from transformers_llava.hub.publication.stage import stage_publication
 from transformers_llava.hub.reproduction import reproduce as reproducing
@@ -43,20 +44,19 @@ def publication(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def level(folder: Path, retrained: Path) -> dict[str, tuple[str, str]]:
-    return {
-        (level, name): (status, text) for level, name, status, text in check_retrained(folder, retrained, "builtin")
-    }
+    found = check_retrained(folder, read_checked_record(folder), retrained, "builtin")
+    return {(level, name): (status, text) for level, name, status, text in found}
 
 
 def test_both_stages_train_again_to_the_same_bits(publication: Path, tmp_path: Path) -> None:
-    retrained = reproduce(publication, tmp_path / "again")
+    retrained = reproduce(publication, tmp_path / "again").checkpoint
     assert level(publication, retrained) == {
         ("L3", "retrained weights"): ("ok", "every tensor is identical, bit for bit")
     }
 
 
 def test_the_end_of_the_run_replays_to_the_same_bits_from_its_checkpoint(publication: Path, tmp_path: Path) -> None:
-    retrained = reproduce(publication, tmp_path / "again", replay=True)
+    retrained = reproduce(publication, tmp_path / "again", replay=True).checkpoint
     assert not (tmp_path / "again/recipe/output/1_align.log").exists()
     assert level(publication, retrained)["L3", "retrained weights"][0] == "ok"
 
@@ -70,7 +70,7 @@ def test_another_seed_is_told_by_name_and_is_out_of_tolerance(checkpoint: Path, 
         reproduce(changed, tmp_path / "again")
     assert not (tmp_path / "again").exists()
     make_consistent(changed)
-    found = level(whole, reproduce(changed, tmp_path / "again"))
+    found = level(whole, reproduce(changed, tmp_path / "again").checkpoint)
     assert found["L3", "retrained weights"][0] == found["L4", "retrained weights"][0] == "failed"
     assert "1_align: seed was 42 and is 7" in found["L4", "retrained weights"][1]
 
@@ -121,17 +121,17 @@ def test_what_is_not_there_is_named_before_anything_runs(publication: Path, tmp_
 def test_a_changed_record_and_a_swapped_base_model_are_told_apart(publication: Path, tmp_path: Path) -> None:
     folder = tmp_path / "changed"
     shutil.copytree(publication, folder)
-    assert [found for found in check_parts(folder, None, {}) if found[1] != "ok"] == []
+    assert [found for found in check_parts(folder, read_checked_record(folder), None, {}) if found[1] != "ok"] == []
     records = json.loads((folder / "recipe/data/toys/train.json").read_text())
     records[3]["conversations"][1]["value"] += "green"
     (folder / "recipe/data/toys/train.json").write_text(json.dumps(records))
-    failed = [found for found in check_parts(folder, None, {}) if found[1] == "failed"]
+    failed = [found for found in check_parts(folder, read_checked_record(folder), None, {}) if found[1] == "failed"]
     assert [name for name, _, _ in failed] == ["data of 1_align", "data of 2_instruct"]
     assert "source 'toys': its messages and image bytes are not what they were" in failed[0][2]
     shutil.copytree(publication / "recipe/data", folder / "recipe/data", dirs_exist_ok=True)
     tower = folder / "recipe/bases/vision_tower"
     shutil.copyfile(folder / "recipe/bases/language_model/model.safetensors", tower / "model.safetensors")
-    failed = [found for found in check_parts(folder, None, {}) if found[1] == "failed"]
+    failed = [found for found in check_parts(folder, read_checked_record(folder), None, {}) if found[1] == "failed"]
     assert [name for name, _, _ in failed] == ["vision_tower of 1_align"]
     assert "these are not the weights of vision_tower" in failed[0][2]
 

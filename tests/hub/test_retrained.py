@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from transformers_llava.artifacts.run_record import RunRecord, numbers_of_json
+from transformers_llava.artifacts.run_record.portable_values import numbers_of_json
+from transformers_llava.artifacts.run_record.record_file import read_checked_record, write_run_record
+from transformers_llava.artifacts.run_record.recorded import RunRecordError
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.hub.verification.retrained import check_retrained
 from transformers_llava.hub.verification.tensor_distance import weight_distance
 
@@ -30,12 +34,21 @@ def write(folder: Path, tensors: dict[str, torch.Tensor], losses: list[Any] = LO
     return folder
 
 
+def retrained(first: Path, second: Path) -> Iterator[tuple[str, str, str, str]]:
+    """As `verify` asks for it: without a record where there is none that can be read."""
+    try:
+        run = read_checked_record(first)
+    except RunRecordError:
+        run = None
+    return check_retrained(first, run, second, "open_llava")
+
+
 def levels(first: Path, second: Path) -> dict[tuple[str, str], str]:
-    return {(level, name): status for level, name, status, _ in check_retrained(first, second, "open_llava")}
+    return {(level, name): status for level, name, status, _ in retrained(first, second)}
 
 
 def message(first: Path, second: Path) -> str:
-    return next(text for _, name, _, text in check_retrained(first, second, "open_llava") if name == "first losses")
+    return next(text for _, name, _, text in retrained(first, second) if name == "first losses")
 
 
 def changed(**tensors: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -114,9 +127,9 @@ def test_a_retrained_record_of_any_form_is_no_exception(tmp_path: Path, text: st
 
 def test_a_loss_that_is_no_number_leaves_the_record_json(tmp_path: Path) -> None:
     save_file(WEIGHTS, tmp_path / "model.safetensors")
-    record = RunRecord("align", {}, {}, [], {}, 0)
-    record.loss_history = [{"step": 1, "loss": math.nan, "grad_norm": math.inf}, {"step": 2, "loss": 0.5}]
-    text = record.write(tmp_path).read_text()
+    history = [{"step": 1, "loss": math.nan, "grad_norm": math.inf}, {"step": 2, "loss": 0.5}]
+    write_run_record(RunRecord((Stage(stage="align", loss_history=history),)), tmp_path)
+    text = (tmp_path / "run.json").read_text()
     values = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     noted = {"step": 1, "loss": None, "grad_norm": None, "not_finite": {"loss": "nan", "grad_norm": "inf"}}
     assert values["loss_history"] == [noted, {"step": 2, "loss": 0.5}]

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from transformers_llava.artifacts.card_facts import CardFacts
-from transformers_llava.artifacts.run_record import RunRecordError, Stage, read_run, stages_of
-from transformers_llava.artifacts.run_shape import check_run
-from transformers_llava.artifacts.shapes import ShapeError
+from transformers_llava.artifacts.run_record.field_checks import ShapeError
+from transformers_llava.artifacts.run_record.record_file import read_checked_record
+from transformers_llava.artifacts.run_record.record_schema import check_record
+from transformers_llava.artifacts.run_record.recorded import RunRecordError
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.hub.cards import sections as card_parts
 from transformers_llava.hub.cards.loss_curve import losses_of
 from transformers_llava.hub.licenses.openness import write_openness
@@ -24,7 +26,7 @@ from .two_stages import shared_two_stages
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return read_run(shared_two_stages(tmp_path_factory.getbasetemp()))
+    return json.loads((shared_two_stages(tmp_path_factory.getbasetemp()) / "run.json").read_text())
 
 
 def put(run: dict[str, Any], place: str, value: Any) -> None:
@@ -124,7 +126,7 @@ def test_a_malformed_field_is_named(
     put(run, place, value)
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(RunRecordError) as caught:
-        read_run(tmp_path)
+        read_checked_record(tmp_path)
     assert named in str(caught.value)
 
 
@@ -136,23 +138,23 @@ def test_a_malformed_field_is_named(
 def test_what_is_no_record_is_refused_in_one_way(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunRecordError, match=r"run\.json"):
-        read_run(tmp_path)
+        read_checked_record(tmp_path)
 
 
 def test_other_bytes_and_other_kinds_of_files_too(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(RunRecordError, match=r"is not JSON"):
-        read_run(tmp_path)
+        read_checked_record(tmp_path)
     (tmp_path / "run.json").unlink()
     (tmp_path / "run.json").mkdir()
     with pytest.raises(RunRecordError, match="cannot be read"):
-        read_run(tmp_path)
+        read_checked_record(tmp_path)
 
 
 def test_a_stage_has_no_unsafe_name_whoever_made_it() -> None:
-    assert Stage(1, {"stage": None}).name == "1_train"
+    assert Stage().name == "1_train"
     with pytest.raises(RunRecordError, match="cannot be a name"):
-        _ = Stage(1, {"stage": "../x"}).name
+        _ = Stage(stage="../x").name
 
 
 def places_of(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -166,13 +168,14 @@ def places_of(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
         yield from places_of(value[0], (*place, 0))
 
 
-def read_everything(run: dict[str, Any], folder: Path) -> None:
+def read_everything(values: dict[str, Any], folder: Path) -> None:
     """All that this room makes of a record without the weights beside it."""
-    stages, facts = stages_of(run), CardFacts()
+    run, facts = RunRecord.from_dict(values), CardFacts()
+    stages = run.stages
     texts = recipe_texts(run, lambda path: True)
     for text in texts.values():
         text.encode("utf-8")
-    statement = compose_licences(run, stages[-1].run.get("mixture_lock"), facts)
+    statement = compose_licences(run, run.own.mixture_lock, facts)
     statement.write(folder)
     write_openness(folder, run, statement)
     card_parts.summary_part(facts, stages)
@@ -204,7 +207,7 @@ def test_no_reader_meets_what_the_door_has_let_in(record: dict[str, Any], tmp_pa
         else:
             target[place[-1]] = value
         try:
-            check_run(run)
+            check_record(run)
         except ShapeError:
             refused += 1
             continue

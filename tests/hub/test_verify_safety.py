@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from transformers_llava.artifacts.run_record import read_run
+from transformers_llava.artifacts.run_record.record_file import read_checked_record
 from transformers_llava.hub.publication.documents import write_documents
 from transformers_llava.hub.publication.manifest import read_manifest
 from transformers_llava.hub.recipe_folder import write_recipe_folder
@@ -63,10 +63,10 @@ def hostile(folder: Path, **fields: Any) -> None:
         if path.is_file():
             path.unlink()
     try:
-        write_recipe_folder(read_run(folder), folder)
+        write_recipe_folder(read_checked_record(folder), folder)
         for name in ("LICENSE.md", "NOTICE", "mof.yml", "README.md", "loss.png"):
             (folder / name).unlink()
-        write_documents(folder, "me/tiny", read_run(folder), allow_incomplete=True, notes=[])
+        write_documents(folder, "me/tiny", read_checked_record(folder), allow_incomplete=True, notes=[])
     finally:
         write_manifest_anew(folder)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import CLIPVisionModel, LlamaForCausalLM
 
 import tiny
-from transformers_llava.artifacts.run_record import RunRecord
+from transformers_llava.artifacts.run_record.run_stages import Stage
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.sft import train
 
@@ -79,10 +79,10 @@ def fields(parts: Path, data_file: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def run(fields: dict[str, Any], tmp_path: Path) -> Callable[..., tuple[Path, RunRecord]]:
+def run(fields: dict[str, Any], tmp_path: Path) -> Callable[..., tuple[Path, Stage]]:
     """`run(learning_rate=2e-3, ...)` trains with those fields changed; returns the folder and the record."""
 
-    def run(output_dir: str = "out", **changes: Any) -> tuple[Path, RunRecord]:
+    def run(output_dir: str = "out", **changes: Any) -> tuple[Path, Stage]:
         values = {**fields, **changes, "output_dir": str(tmp_path / output_dir)}
         record = train(Recipe.from_dict({name: value for name, value in values.items() if value is not None}))
         return tmp_path / output_dir, record

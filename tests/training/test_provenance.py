@@ -9,7 +9,7 @@ import pytest
 
 from transformers_llava.artifacts.digests import weights_digest
 from transformers_llava.artifacts.environment_variables import COMMAND_VARIABLE
-from transformers_llava.artifacts.run_record import read_run_record
+from transformers_llava.artifacts.run_record.record_file import read_run_record
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.mixture_file import read_mixture_file
@@ -32,9 +32,9 @@ def test_the_second_stage_tells_what_both_stages_were_made_of(
         vision_tower_name_or_path=None,
         model_name_or_path=str(first),
     )
-    record = read_run_record(second)
+    record, alone = (json.loads((folder / "run.json").read_text()) for folder in (second, first))
     (before,) = record["previous"]
-    assert before == {name: value for name, value in read_run_record(first).items() if name != "previous"}
+    assert before == {name: value for name, value in alone.items() if name != "previous"}
     assert [(base["role"], base["name"]) for base in before["base_models"]] == [
         ("language_model", "language_model"),
         ("vision_tower", "vision_tower"),
@@ -54,9 +54,9 @@ def test_the_second_stage_tells_what_both_stages_were_made_of(
 
 def test_a_template_of_ones_own_is_kept_with_the_run(run: Callable, tmp_path: Path) -> None:
     (tmp_path / "mine.jinja").write_text(load_chat_template("vicuna_v1"))
-    record = read_run_record(run(max_steps=1, chat_template=str(tmp_path / "mine.jinja"))[0])
-    assert record["chat_template"] == load_chat_template("vicuna_v1")
-    assert record["configuration"]["chat_template"] == "mine.jinja"
+    stage = read_run_record(run(max_steps=1, chat_template=str(tmp_path / "mine.jinja"))[0]).own
+    assert stage.chat_template == load_chat_template("vicuna_v1")
+    assert stage.configuration["chat_template"] == "mine.jinja"
 
 
 def test_a_mixture_goes_through_its_file_unchanged(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def recipe_of(train_data: Any, start: str = "somewhere") -> ResolvedRecipe:
 
 
 def paths_of(recipe: ResolvedRecipe) -> dict[str, tuple[str, str | None]]:
-    return {one["name"]: (one["path"], one.get("image_root")) for one in published_mixture(recipe)["sources"]}
+    return {one.name: (one.path, one.image_root) for one in published_mixture(recipe).sources}
 
 
 def test_every_recorded_path_stays_inside_and_stands_for_one_file_in_all_stages(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_every_recorded_path_stays_inside_and_stands_for_one_file_in_all_stages(
     first = tmp_path / "first"
     before = [{"name": "toys", "path": str(tmp_path / "first.json"), "image_root": str(tmp_path / "images")}]
     stage = recipe_of(before)
-    (first / "run.json").write_text(json.dumps({"mixture": published_mixture(stage)}))
+    (first / "run.json").write_text(json.dumps({"mixture": published_mixture(stage).to_dict()}))
     write_places(stage, first)
     (tmp_path / "other").mkdir()
     now = [{"name": "toys", "path": str(tmp_path / "other/first.json"), "image_root": str(tmp_path / "images")}]

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from transformers_llava.artifacts.digests import combined_digest
-from transformers_llava.artifacts.run_record import RunRecord, read_run_record, without_places
+from transformers_llava.artifacts.run_record.portable_values import without_places
+from transformers_llava.artifacts.run_record.record_file import read_run_record, write_run_record
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 
 
 def test_the_record_tells_what_was_run_on_what_and_what_came_of_it(run: Callable, data_file: Path) -> None:
     folder, _ = run()
-    record = read_run_record(folder)
+    record = json.loads((folder / "run.json").read_text())
     assert record["stage"] == "instruct"
     assert record["seed"] == record["configuration"]["seed"] == 0
     assert record["configuration"]["adam_beta2"] == 0.999  # a default that nobody wrote
@@ -101,9 +103,7 @@ def test_dataloader_workers_do_not_change_a_bit(run: Callable) -> None:
 
 
 def test_a_record_is_replaced_whole(tmp_path: Path) -> None:
-    record = RunRecord(stage=None, recipe={}, configuration={}, components=[], data={}, seed=0)
-    record.write(tmp_path)
-    record.loss_history = [{"loss": torch.tensor(1.0).item()}]
-    record.write(tmp_path)
-    assert read_run_record(tmp_path)["loss_history"] == [{"loss": 1.0}]
+    record = write_run_record(RunRecord((Stage(seed=0),)), tmp_path)
+    write_run_record(record.with_own(loss_history=[{"loss": torch.tensor(1.0).item()}]), tmp_path)
+    assert read_run_record(tmp_path).own.loss_history == [{"loss": 1.0}]
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

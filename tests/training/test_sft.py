@@ -33,15 +33,15 @@ def imperfect(data_file: Path, tmp_path: Path) -> dict[str, Any]:
 
 def test_broken_records_are_counted_with_their_reason_and_training_goes_on(run: Callable, imperfect: dict) -> None:
     folder, record = run(train_data=[imperfect])
-    assert record.data["num_used"] == 24
-    assert record.data["dropped"] == {
+    assert record.data.num_used == 24
+    assert record.data.to_dict()["dropped"] == {
         "missing_image": 1,
         "truncated_image": 1,
         "empty_answer": 1,
         "image_count_mismatch": 1,
         "invalid_record": 1,
     }
-    assert record.progress["global_step"] == 6
+    assert record.progress.global_step == 6
     assert "truncated_image" in (folder / "mixture.md").read_text()
 
 
@@ -56,7 +56,7 @@ def test_strict_stops_at_the_first_broken_record(run: Callable, imperfect: dict)
 
 def test_long_examples_are_cut_and_those_that_can_not_be_are_counted(run: Callable) -> None:
     record = run("cut", max_length=230, num_train_epochs=1, chat_template="vicuna_v1")[1]
-    lengths = record.data["lengths"]
+    lengths = record.data.to_dict()["lengths"]
     assert lengths["longest"] == 230
     assert lengths["num_truncated"] > 0
     with pytest.raises(RecipeError, match="none of the 24 examples can be trained on"):
@@ -107,7 +107,7 @@ def test_a_run_that_can_not_start_says_why(run: Callable, changes: dict[str, Any
 def test_a_mixture_file_is_read(run: Callable, data_file: Path, tmp_path: Path) -> None:
     mixture = tmp_path / "mixture.yaml"
     mixture.write_text(f"sources:\n  - {{name: toys, path: {data_file}, num_examples: 16}}\n")
-    assert run(train_data=str(mixture), num_train_epochs=1)[1].data["num_used"] == 16
+    assert run(train_data=str(mixture), num_train_epochs=1)[1].data.num_used == 16
 
 
 def test_mistakes_end_in_one_message_and_not_in_a_traceback(tmp_path: Path) -> None:

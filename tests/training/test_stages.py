@@ -103,7 +103,7 @@ def test_the_last_step_of_an_epoch_takes_what_is_left(run: Callable, data_file: 
             gradient_accumulation_steps=accumulation,
         )
     reference, record = runs.pop((True, 8))
-    assert record.progress["global_step"] == 6  # two epochs of two whole steps and what is left
+    assert record.progress.global_step == 6  # two epochs of two whole steps and what is left
     weights = load_file(reference / "model.safetensors")
     for folder, other in runs.values():
         assert other.progress["global_step"] == 6
@@ -132,14 +132,14 @@ def test_lora_changes_only_the_linear_layers_of_the_language_model_and_the_proje
     linear = {n for n in old if "language_model" in n and n.endswith("proj.weight")}
     assert changed == linear | {name for name in old if "multi_modal_projector" in name}
     assert (after / "adapter" / "adapter_model.safetensors").is_file()
-    rows = {row["component"]: row for row in record.components}
+    rows = {row.component: row.to_dict() for row in record.components}
     assert 0 < rows["language_model"]["trainable"] < 10_000
 
 
 def test_with_bf16_what_is_frozen_is_half_precision_and_what_learns_keeps_float32(run: Callable) -> None:
     adapted = {"language_model": {"mode": "lora", "lora_rank": 4}}
     _, record = run(**adapted, bf16=True, num_train_epochs=1)
-    rows = {row["component"]: row["dtype"] for row in record.components}
+    rows = {row.component: row.to_dict()["dtype"] for row in record.components}
     assert rows == {
         "vision_tower": "bfloat16",
         "multi_modal_projector": "float32",

@@ -17,7 +17,7 @@ STREAM = {"streaming": True, "streaming_window": 2, "max_steps": 5, "packed": Tr
 def test_resuming_a_stream_is_bitwise(run: Callable, packed: bool) -> None:
     steps = {**STREAM, "packed": packed}
     whole, reference = run("whole", **steps, save_strategy="steps", save_steps=1)
-    assert reference.progress["global_step"] == 5
+    assert reference.progress.global_step == 5
     for step in (2, 4):
         resumed, _ = run(f"from_{step}", **steps, resume_from_checkpoint=str(whole / f"checkpoint-{step}"))
         assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes(), step
@@ -45,10 +45,10 @@ def test_what_is_left_out_is_counted_once_and_stands_in_a_file(run: Callable, da
     (tmp_path / "train.json").write_text(json.dumps(records))
     source = {"name": "toys", "path": str(tmp_path / "train.json"), "image_root": str(data_file.parent)}
     folder, record = run(**{**STREAM, "max_steps": 7}, train_data=[source])  # two passes and a bit
-    assert record.data["dropped"] == {"empty_answer": 1, "missing_image": 1}
+    assert record.data.to_dict()["dropped"] == {"empty_answer": 1, "missing_image": 1}
     lines = [json.loads(line) for line in (folder / "rejections.jsonl").read_text().splitlines()]
     assert {line["record"] for line in lines} == {"toys/r0", "toys/r1"}
-    assert json.loads((folder / "run.json").read_text())["data"]["dropped"] == record.data["dropped"]
+    assert json.loads((folder / "run.json").read_text())["data"]["dropped"] == record.data.to_dict()["dropped"]
 
 
 @pytest.mark.parametrize(

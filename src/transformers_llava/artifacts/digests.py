@@ -1,11 +1,23 @@
-"""A folder of weights to what it is: the digest of its weight files, and the commit of a Hub snapshot."""
+"""
+Digest files and weights: SHA-256 everywhere, of one file or of the `sha256sum` listing of several.
+
+What each recorded digest covers:
+
+| recorded as | function | covers |
+|---|---|---|
+| `sha256` in `manifest.json`, `weights` in `run.json` | `file_digest`, `weight_digests` | the bytes of one file |
+| `digest` of a base model in `run.json` | `weights_digest` | the listing of its weight files, also of a single one |
+| `weights_sha256` in `run.json` | `combined_digest` | of one weight file its own digest, of several their listing |
+| `tensors` in both files | `tensor_digests.tensor_digest` | type, shape and bytes of one tensor, in any sharding |
+| `tensors_digest` in `manifest.json` | `tensor_digests.combined_tensor_digest` | names and digests of all tensors |
+
+New code uses the listing: `weights_sha256` differs for one file because published records do.
+"""
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
-
-
-_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def weights_digest(folder: str | Path) -> str | None:
@@ -18,11 +30,9 @@ def weights_digest(folder: str | Path) -> str | None:
     Returns:
         `str`: 64 hexadecimal digits; `None` for a folder without weights.
     """
-    for pattern in _WEIGHTS:
-        files = sorted(Path(folder).glob(pattern))
-        if files:
-            listing = "".join(f"{file_digest(path)}  {path.name}\n" for path in files)
-            return hashlib.sha256(listing.encode()).hexdigest()
+    for suffix in (".safetensors", ".bin"):
+        if digests := weight_digests(folder, suffix):
+            return listing_digest(digests)
     return None
 
 
@@ -37,21 +47,27 @@ def commit_of_snapshot(folder: Path) -> str | None:
     return folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else None
 
 
-def weight_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every safetensors file of a folder: what `sha256sum`, and the Hub, show for it."""
-    digests = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+def weight_digests(folder: str | Path, suffix: str = ".safetensors") -> dict[str, str]:
+    """SHA-256 of every weight file of a folder, by name."""
+    return {path.name: file_digest(path) for path in sorted(Path(folder).glob(f"*{suffix}"))}
 
 
-def combined_digest(digests: dict[str, str]) -> str | None:
-    """One digest for all weight files: of a single file its own, of several that of their `sha256sum` listing."""
-    if len(digests) <= 1:
-        return next(iter(digests.values()), None)
+def listing_digest(digests: Mapping[str, str]) -> str:
+    """The digest of what `sha256sum` prints for some files: a line of digest and name each, sorted by name."""
     listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-__all__ = ["combined_digest", "commit_of_snapshot", "file_digest", "weight_digests", "weights_digest"]
+def combined_digest(digests: Mapping[str, str]) -> str | None:
+    """What `weights_sha256` of a run record states: see the table above."""
+    return next(iter(digests.values()), None) if len(digests) <= 1 else listing_digest(digests)
+
+
+__all__ = [
+    "combined_digest",
+    "commit_of_snapshot",
+    "file_digest",
+    "listing_digest",
+    "weight_digests",
+    "weights_digest",
+]

@@ -36,7 +36,7 @@ def read_json(path: str | Path, *, kind: type | tuple[type, ...] = dict) -> Any:
         `FileNotFoundError`: there is no such file; every other fault is a `DocumentError`.
         `DocumentError`: the file is too large, no UTF-8, no JSON, nested too deeply, or something else than `kind`.
     """
-    return parse_json(_bytes(path, MAX_JSON_BYTES), str(path), kind=kind)
+    return parse_json(read_bytes(path, MAX_JSON_BYTES), str(path), kind=kind)
 
 
 def parse_json(text: str | bytes, name: str, *, kind: type | tuple[type, ...] = dict) -> Any:
@@ -64,7 +64,7 @@ def read_yaml(
         `FileNotFoundError`: there is no such file; every other fault is a `DocumentError`.
         `DocumentError`: the file is too large, no UTF-8, no YAML, nested too deeply, or something else than `kind`.
     """
-    return parse_yaml(_bytes(path, MAX_YAML_BYTES), str(path), kind=kind, loader=loader)
+    return parse_yaml(read_bytes(path, MAX_YAML_BYTES), str(path), kind=kind, loader=loader)
 
 
 def parse_yaml(
@@ -136,7 +136,14 @@ def path_inside(root: str | Path, relative: Any, what: str) -> Path:
     return path
 
 
-def _bytes(path: str | Path, limit: int) -> bytes:
+def read_bytes(path: str | Path, limit: int) -> bytes:
+    """
+    Read a file of at most `limit` bytes.
+
+    Raises:
+        `FileNotFoundError`: there is no such file; every other fault is a `DocumentError`.
+        `DocumentError`: it is larger, or cannot be read.
+    """
     try:
         with Path(path).open("rb") as file:
             content = file.read(limit + 1)
@@ -194,4 +201,13 @@ def _reason(error: BaseException) -> str:
     return f"{text[:200]} ({type(error).__name__})"
 
 
-__all__ = ["DocumentError", "checked_name", "parse_json", "parse_yaml", "path_inside", "read_json", "read_yaml"]
+__all__ = [
+    "DocumentError",
+    "checked_name",
+    "parse_json",
+    "parse_yaml",
+    "path_inside",
+    "read_bytes",
+    "read_json",
+    "read_yaml",
+]

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from transformers_llava.artifacts.run_record import read_run_record
+from transformers_llava.artifacts.run_record.record_file import read_run_record
 from transformers_llava.data.mixture.config import SourceConfig
 from transformers_llava.data.mixture.source import load_source
 from transformers_llava.demo.base_models.pretrain import make_parts
@@ -96,7 +96,8 @@ def run_demo(output_dir: Path, *, seed: int = 0) -> DemoReport:
         accuracies, samples = _evaluate(folders.checkpoint, sources)
         _say("6/6", "asking a fresh process that has only the saved folder")
         samples = _ask_fresh_process(folders.checkpoint, samples)
-    runs = {"align": read_run_record(folders.align), "instruct": read_run_record(folders.checkpoint)}
+    found = {"align": folders.align, "instruct": folders.checkpoint}
+    runs = {name: read_run_record(folder).own.to_dict() for name, folder in found.items()}
     report = DemoReport(
         seed=seed,
         seconds=time.perf_counter() - started,

@@ -3,13 +3,16 @@
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from transformers_llava.artifacts.run_record import Stage, stages_of
-from transformers_llava.artifacts.shapes import shown
+from transformers_llava.artifacts.run_record.base_model import ROLE_FIELDS, BaseModel
+from transformers_llava.artifacts.run_record.field_checks import shown
+from transformers_llava.artifacts.run_record.mixture_sources import Mixture, MixtureSource, is_address
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.hub.reproduction.settings import Settings, settings_of
 from transformers_llava.packaged import list_packaged
 
@@ -18,38 +21,29 @@ RECIPE_FOLDER = "recipe"
 DATA_FOLDER, BASES_FOLDER, OUTPUT_FOLDER = "data", "bases", "output"
 LOCK_SUFFIX = ".mixture.lock.json"
 
-_MODEL_FIELDS = {
-    "checkpoint": ("model_name_or_path", "model_revision"),
-    "language_model": ("language_model_name_or_path", "language_model_revision"),
-    "vision_tower": ("vision_tower_name_or_path", "vision_tower_revision"),
-}
 
-
-def recipe_texts(run: dict[str, Any], is_held: Callable[[str], bool]) -> dict[str, str]:
+def recipe_texts(run: RunRecord, is_held: Callable[[str], bool]) -> dict[str, str]:
     """
     The text of every file of `recipe/`, by name; the same record always gives the same texts.
 
     Args:
-        run (`dict`): A run record with the stages before it.
+        run (`RunRecord`): With the stages before.
         is_held (`Callable[[str], bool]`): Whether the publication itself holds a path below `recipe/`.
     """
-    stages = stages_of(run)
     texts = {}
-    for stage, before in zip(stages, [None, *stages]):
-        texts[f"{stage.name}.yaml"] = _recipe(stage, before)
+    for stage in run.stages:
+        texts[f"{stage.name}.yaml"] = _recipe(stage, run)
         texts[mixture_name(stage)] = mixture_text(stage, mixture_of(stage, is_held), is_held)
-        if stage.run.get("chat_template") is not None:
-            texts[f"{stage.name}.jinja"] = stage.run["chat_template"]
-        if stage.run.get("mixture_lock"):
-            texts[stage.name + LOCK_SUFFIX] = (
-                json.dumps(stage.run["mixture_lock"], indent=2, ensure_ascii=False) + "\n"
-            )
-    texts["environment.txt"] = _environment(stages[-1])
-    texts["commands.sh"] = _commands(stages)
+        if stage.chat_template is not None:
+            texts[f"{stage.name}.jinja"] = stage.chat_template
+        if stage.mixture_lock:
+            texts[stage.name + LOCK_SUFFIX] = json.dumps(stage.mixture_lock, indent=2, ensure_ascii=False) + "\n"
+    texts["environment.txt"] = _environment(run.own)
+    texts["commands.sh"] = _commands(run)
     return texts
 
 
-def write_recipe_folder(run: dict[str, Any], folder: Path) -> list[Path]:
+def write_recipe_folder(run: RunRecord, folder: Path) -> list[Path]:
     """Writes `recipe/` into a publication, after the data and base models that it is to hold itself."""
     target = folder / RECIPE_FOLDER
     target.mkdir(parents=True, exist_ok=True)
@@ -70,15 +64,14 @@ def output_of(stage: Stage) -> str:
     return f"{OUTPUT_FOLDER}/{stage.name}"
 
 
-def base_of(base: dict[str, Any]) -> str:
+def base_of(base: BaseModel) -> str:
     """Where a base model without an address on the Hub lies, or has to be put."""
-    return f"{BASES_FOLDER}/{base['role']}"
+    return f"{BASES_FOLDER}/{base.role}"
 
 
-def image_archive(source: dict[str, Any]) -> str:
+def image_archive(source: MixtureSource) -> str:
     """Where the pictures of a source lie in a publication that holds them."""
-    root = source.get("image_root")
-    return f"{DATA_FOLDER}/{root or source['name'] + '/images'}.zip"
+    return f"{DATA_FOLDER}/{source.image_root or source.name + '/images'}.zip"
 
 
 def stage_command(stage: Stage) -> tuple[dict[str, str], list[str]]:
@@ -98,15 +91,14 @@ def training_arguments(stage: Stage) -> list[str]:
 
 def training_environment(stage: Stage) -> dict[str, str]:
     """On a CPU sums depend on the number of threads in their last bits, so it is part of the command."""
-    hardware = stage.run["hardware"]
-    has_number = hardware.get("device") == "cpu" and hardware.get("cpu_threads") is not None
-    return {"OMP_NUM_THREADS": str(int(hardware["cpu_threads"]))} if has_number else {}
+    threads = stage.hardware.cpu_threads if stage.hardware.device == "cpu" else None
+    return {} if threads is None else {"OMP_NUM_THREADS": str(int(threads))}
 
 
 def sorted_settings(stage: Stage) -> Settings:
     """The settings of a stage: those that are obeyed when it runs again, and the others with reasons."""
-    has_template = stage.run.get("chat_template") is not None
-    settings = settings_of(stage.configuration, set(stage.run["recipe"]), has_template=has_template)
+    has_template = stage.chat_template is not None
+    settings = settings_of(stage.configuration, set(stage.recipe), has_template=has_template)
     typed = _typed_accelerate_config(stage)
     if typed is not None and typed not in list_packaged("accelerate_config"):
         settings.left_out["accelerate_config"] = (
@@ -117,17 +109,17 @@ def sorted_settings(stage: Stage) -> Settings:
 
 def _backend(stage: Stage) -> list[str]:
     """The packaged accelerate configuration that was typed, and as many processes as there were."""
-    hardware, typed, options = stage.run["hardware"], _typed_accelerate_config(stage), []
+    typed, options = _typed_accelerate_config(stage), []
     if typed in list_packaged("accelerate_config"):
         options = ["--accelerate_config", str(typed)]
-    elif hardware.get("device") == "cpu":
+    elif stage.hardware.device == "cpu":
         options = ["--accelerate_config", "cpu"]
-    world_size = int(hardware.get("world_size", 1))
+    world_size = int(stage.hardware.world_size)
     return options if world_size == 1 else [*options, "--num_processes", str(world_size)]
 
 
 def _typed_accelerate_config(stage: Stage) -> str | None:
-    flag, words = "--accelerate_config", shlex.split(stage.run.get("command") or "")
+    flag, words = "--accelerate_config", shlex.split(stage.command or "")
     for word, after in zip(words, [*words[1:], None]):
         if word == flag:
             return after
@@ -136,24 +128,24 @@ def _typed_accelerate_config(stage: Stage) -> str | None:
     return None
 
 
-def _recipe(stage: Stage, before: Stage | None) -> str:
+def _recipe(stage: Stage, run: RunRecord) -> str:
     """What was written first, then what was in force without having been written."""
     settings = sorted_settings(stage)
     kept = settings.kept
-    for base in stage.run["base_models"]:
-        name_field, revision_field = _MODEL_FIELDS[base["role"]]
-        if base["role"] == "checkpoint" and before is not None:
-            kept[name_field] = output_of(before)
-        elif base["origin"] == "hub":
-            kept[name_field] = base["name"]
-            if base["revision"]:
-                kept[revision_field] = base["revision"]
+    for base in stage.base_models:
+        name_field, revision_field = ROLE_FIELDS[base.role]
+        if stage.is_previous_output(base):
+            kept[name_field] = output_of(run.before(stage))
+        elif base.origin == "hub":
+            kept[name_field] = base.name
+            if base.revision:
+                kept[revision_field] = base.revision
         else:
             kept[name_field] = base_of(base)
-    if stage.run.get("chat_template") is not None:
+    if stage.chat_template is not None:
         kept["chat_template"] = f"{stage.name}.jinja"
     kept["train_data"] = mixture_name(stage)
-    written = {name: value for name, value in kept.items() if name in {*stage.run["recipe"], *_always_written()}}
+    written = {name: value for name, value in kept.items() if name in {*stage.recipe, *_always_written()}}
     defaults = {name: value for name, value in kept.items() if name not in written}
     left_out = _comment([f"Left out: {name} {why}" for name, why in {**settings.left_out, **settings.refused}.items()])
     return (
@@ -163,41 +155,39 @@ def _recipe(stage: Stage, before: Stage | None) -> str:
 
 
 def _always_written() -> set[str]:
-    return {"stage", "seed", "train_data", *(name for fields in _MODEL_FIELDS.values() for name in fields)}
+    return {"stage", "seed", "train_data", *(name for fields in ROLE_FIELDS.values() for name in fields)}
 
 
-def mixture_of(stage: Stage, is_held: Callable[[str], bool]) -> dict[str, Any]:
+def mixture_of(stage: Stage, is_held: Callable[[str], bool]) -> Mixture:
     """A stage's mixture with paths that start in `recipe/`."""
-    mixture = {**stage.run["mixture"], "sources": [dict(source) for source in stage.run["mixture"]["sources"]]}
-    for source in mixture["sources"]:
-        archive = image_archive(source)
-        for name in ("path", "image_root"):
-            if source.get(name) and "://" not in source[name]:
-                source[name] = f"{DATA_FOLDER}/{source[name]}"
-        if is_held(archive):
-            source["image_root"] = archive
-        elif "://" not in source["path"] and is_held(source["path"]) and not is_held(source.get("image_root") or "."):
-            source.pop("image_root", None)  # a source without a picture
-    return mixture
+    return replace(stage.mixture or Mixture(), sources=tuple(_in_recipe(one, is_held) for one in stage.sources))
 
 
-def mixture_text(stage: Stage, mixture: dict[str, Any], is_held: Callable[[str], bool]) -> str:
+def _in_recipe(source: MixtureSource, is_held: Callable[[str], bool]) -> MixtureSource:
+    archive = image_archive(source)
+    source = source.with_paths(lambda path: path if is_address(path) else f"{DATA_FOLDER}/{path}")
+    if is_held(archive):
+        return replace(source, image_root=archive)
+    if not is_address(source.path) and is_held(source.path) and not is_held(source.image_root or "."):
+        return replace(source, image_root=None)  # a source without a picture
+    return source
+
+
+def mixture_text(stage: Stage, mixture: Mixture, is_held: Callable[[str], bool]) -> str:
     """The file of a stage's mixture, which says at its top what somebody has to put there."""
-    missing = [
-        source["path"] for source in mixture["sources"] if "://" not in source["path"] and not is_held(source["path"])
-    ]
+    missing = [one.path for one in mixture.sources if not is_address(one.path) and not is_held(one.path)]
     note = ""
     if missing:
         note = (
             "# Not in this publication: put these there, or name another place with `llava reproduce --data_root`.\n"
             + _comment([f"  {path}" for path in missing])
         )
-    return f"# What stage {stage.number} learnt from. Paths start in this folder.\n{note}\n{_yaml(mixture)}"
+    return f"# What stage {stage.number} learnt from. Paths start in this folder.\n{note}\n{_yaml(mixture.to_dict())}"
 
 
 def _environment(stage: Stage) -> str:
-    python = stage.run["versions"].get("python", "unknown")
-    packages = stage.run["environment"].items()
+    python = stage.versions.get("python", "unknown")
+    packages = stage.environment.items()
     lines = [f"{name}=={version}" if version else f"# {name}, of no version" for name, version in packages]
     return (
         "\n".join([f"# Python {python}; every package that was installed when stage {stage.number} ran", *lines])
@@ -205,14 +195,14 @@ def _environment(stage: Stage) -> str:
     )
 
 
-def _commands(stages: list[Stage]) -> str:
+def _commands(run: RunRecord) -> str:
     text = '#!/bin/sh\n# Runs every stage again, from this folder.\nset -e\ncd "$(dirname "$0")"\n'
-    for stage in stages:
-        for base in stage.run["base_models"]:
-            if base["origin"] == "folder" and not (base["role"] == "checkpoint" and stage.number > 1):
-                text += _comment([f"{base_of(base)}: {base['name']}, weights sha256 {base['digest']}"])
-        if stage.run.get("command"):
-            text += _comment([f"then: {stage.run['command']}"])
+    for stage in run.stages:
+        for base in stage.own_bases:
+            if base.origin == "folder":
+                text += _comment([f"{base_of(base)}: {base.name}, weights sha256 {base.digest}"])
+        if stage.command:
+            text += _comment([f"then: {stage.command}"])
         variables, arguments = stage_command(stage)
         text += "".join(f"{name}={shlex.quote(value)} " for name, value in variables.items())
         text += shlex.join(["llava", *arguments]) + "\n"

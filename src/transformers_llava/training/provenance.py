@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -10,31 +11,37 @@ from typing import Any
 from transformers_llava.artifacts.digests import commit_of_snapshot
 from transformers_llava.artifacts.environment_variables import COMMAND_VARIABLE
 from transformers_llava.artifacts.local_paths import PLACES_NAME
-from transformers_llava.artifacts.run_record import RunRecord, last_part
+from transformers_llava.artifacts.run_record.base_model import ROLE_FIELDS
+from transformers_llava.artifacts.run_record.mixture_sources import Mixture
+from transformers_llava.artifacts.run_record.portable_values import last_part
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.data.mixture.config import SourceConfig
 from transformers_llava.data.records.readers import HUB_SCHEME
 from transformers_llava.training.environment import installed_packages
 from transformers_llava.training.recipe.configs import ModelConfig
-from transformers_llava.training.recipe.resolve import _ROLES, ResolvedRecipe, base_models, previous_stages
+from transformers_llava.training.recipe.resolve import ResolvedRecipe, base_models, previous_stages
 
 
 # In the checkpoint's folder, for this machine alone: the Hub's client never uploads this sub-folder, nor does git.
 _DOWNLOADS = ".cache/huggingface/download"  # what the client leaves in a folder that it has fetched
 
 
-def complete_record(record: RunRecord, resolved: ResolvedRecipe, lock: dict[str, Any] | None) -> None:
-    """Adds to a run record what somebody else needs to do the same again."""
-    record.command = os.environ.get(COMMAND_VARIABLE)
-    record.base_models = base_models(resolved.recipe.model)
-    record.mixture = published_mixture(resolved)
-    record.mixture_lock = lock
-    record.environment = installed_packages()
-    record.chat_template = resolved.own_chat_template
-    record.previous = previous_stages(resolved.recipe.model)
+def complete_record(stage: Stage, resolved: ResolvedRecipe, lock: dict[str, Any] | None) -> RunRecord:
+    """The record of a run whose last stage is this one, with what somebody else needs to do the same again."""
+    model = resolved.recipe.model
+    before = previous_stages(model)
+    return RunRecord((*before, replace(stage, number=len(before) + 1))).with_own(
+        command=os.environ.get(COMMAND_VARIABLE),
+        base_models=base_models(model),
+        mixture=published_mixture(resolved),
+        mixture_lock=lock,
+        environment=installed_packages(),
+        chat_template=resolved.own_chat_template,
+    )
 
 
-def published_mixture(resolved: ResolvedRecipe) -> dict[str, Any]:
+def published_mixture(resolved: ResolvedRecipe) -> Mixture:
     """
     The mixture of a recipe with paths that mean the same everywhere: as its file has them, from the data root on; of
     anything else on this disk `<source>/<file>`.
@@ -48,7 +55,7 @@ def published_mixture(resolved: ResolvedRecipe) -> dict[str, Any]:
         for name in ("path", "image_root"):
             if source.get(name) and not _is_on_hub(source[name]):
                 source[name] = _portable(Path(source[name]), source["name"], resolved.data_root, taken)
-    return mixture
+    return Mixture.from_dict(mixture)
 
 
 def write_places(resolved: ResolvedRecipe, folder: Path) -> Path:
@@ -61,7 +68,7 @@ def write_places(resolved: ResolvedRecipe, folder: Path) -> Path:
         "sources": {source.name: _places_of_source(source) for source in resolved.mixture.sources},
         "base_models": {
             role: os.path.abspath(name)
-            for role, (field, _) in _ROLES.items()
+            for role, (field, _) in ROLE_FIELDS.items()
             if (name := getattr(model, field)) is not None and Path(name).is_dir()
         },
         "previous": previous_places(model),
@@ -96,10 +103,10 @@ def previous_places(config: ModelConfig) -> list[dict[str, Any]]:
 def _places_by_path(config: ModelConfig) -> dict[str, str]:
     """Paths in the records of the stages before -> where they are on this machine."""
     places: dict[str, str] = {}
-    for record, noted in zip(previous_stages(config), previous_places(config), strict=False):
-        for source in (record.get("mixture") or {}).get("sources", []):
-            here = noted.get("sources", {}).get(source.get("name"), {})
-            places |= {source[name]: here[name] for name in ("path", "image_root") if name in source and name in here}
+    for stage, noted in zip(previous_stages(config), previous_places(config), strict=False):
+        for source in stage.sources:
+            here = noted.get("sources", {}).get(source.name, {})
+            places |= {path: here[name] for name, path in source.paths.items() if name in here}
     return places
 
 

@@ -15,7 +15,9 @@ import torch
 from peft import PeftModel
 from transformers import set_seed
 
-from transformers_llava.artifacts.run_record import RunRecord
+from transformers_llava.artifacts.run_record.measurements import DataCounts, Hardware, TrainedComponent
+from transformers_llava.artifacts.run_record.recorded import RunRecordError
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator, RejectRecord
 from transformers_llava.data.batches.original_order import ROLE_MARKERS
 from transformers_llava.data.schema import RecordError
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.getLogger("transformers_llava").setLevel(logging.INFO if _is_first_process() else logging.WARNING)
     try:
         train(parse_arguments(sys.argv[1:] if argv is None else argv))
-    except (RecipeError, RecordError, CheckpointError) as error:
+    except (RecipeError, RecordError, CheckpointError, RunRecordError) as error:
         if os.environ.get("LOCAL_RANK", "0") != "0":  # said once on each machine
             sys.exit(2)
         sys.exit(f"\n{type(error).__name__}: {error}")
@@ -74,11 +76,14 @@ def parse_arguments(argv: Sequence[str]) -> Recipe:
     return Recipe.from_dict(apply_flags(read_recipe(path), flags))
 
 
-def train(recipe: Recipe) -> RunRecord:
+def train(recipe: Recipe) -> Stage:
     """
     Runs one stage and writes the checkpoint with its `run.json` into `output_dir`.
 
     A run that SIGTERM or SIGUSR1 ends leaves a checkpoint to resume from, and no finished model.
+
+    Returns:
+        `Stage`: The record of the stage.
 
     Raises:
         `CheckpointError`: a checkpoint could not be written.
@@ -101,18 +106,18 @@ def train(recipe: Recipe) -> RunRecord:
     data = agreement.on_every_process(lambda: read_data(resolved, processor))
     data.check(agreement, checkpoint)
 
-    record = RunRecord(
+    stage = Stage(
         stage=recipe.stage,
         recipe=recipe.given,
         configuration=recipe.to_dict(),
-        components=[],
-        data=data.to_dict(),
+        data=DataCounts.from_dict(data.to_dict()),
         seed=args.seed,
         versions=package_versions(),
-        hardware=hardware(args.world_size, args.distributed_state.distributed_type.value),
+        hardware=Hardware.from_dict(hardware(args.world_size, args.distributed_state.distributed_type.value)),
     )
+    record = RunRecord((stage,))
     if args.should_save:
-        complete_record(record, resolved, data.lock)
+        record = complete_record(stage, resolved, data.lock)
     shared: dict[str, Any] = {
         "model": model,
         "args": args,
@@ -125,16 +130,18 @@ def train(recipe: Recipe) -> RunRecord:
     if recipe.data.packed and model.device.type != "cpu":  # unsharded: the trainer has moved it, to other kernels
         check_packs(model, half)
     table = component_table(trainer.model, recipe.components, args.learning_rate, args.weight_decay)
-    record.components = table_as_dicts(table)
+    components = tuple(TrainedComponent.from_dict(row) for row in table_as_dicts(table))
+    trainer.run_record = record.with_own(components=components)
     logger.info("\n%s\n", format_table(table))
 
     trainer.train(resume_from_checkpoint=checkpoint)
+    assert trainer.run_record is not None
     if trainer.interruption.stopped:
-        return record
+        return trainer.run_record.own
     data.report_left_out()
-    record.data = data.to_dict()
+    trainer.run_record = trainer.run_record.with_own(data=DataCounts.from_dict(data.to_dict()))
     _save(trainer, data, resolved)
-    return record
+    return trainer.run_record.own
 
 
 def _load_model(

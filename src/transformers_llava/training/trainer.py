@@ -15,7 +15,9 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer
 
-from transformers_llava.artifacts.run_record import RunRecord
+from transformers_llava.artifacts.run_record.measurements import Hardware, Progress
+from transformers_llava.artifacts.run_record.record_file import write_run_record
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.data.batches.collators import PaddedCollator
 from transformers_llava.data.batches.original_order import OriginalOrder
 from transformers_llava.data.batches.samplers import PackedBatchSampler
@@ -200,16 +202,16 @@ class LlavaTrainer(SFTTrainer):
         if self.run_record is None:
             return
         seconds = time.perf_counter() - self._started_at
-        self.run_record.loss_history = list(self.state.log_history)
-        self.run_record.progress = {
-            "global_step": self.state.global_step,
-            "max_steps": self.state.max_steps,
-            "epoch": self.state.epoch,
-            "num_tokens": self._total_train_tokens,
-            "seconds": round(seconds, 3),
-            "peak_memory_gb": round(peak_memory_gb(), 3),
-        }
-        self.run_record.write(folder)
+        progress = Progress(
+            global_step=self.state.global_step,
+            max_steps=self.state.max_steps,
+            epoch=self.state.epoch,
+            num_tokens=self._total_train_tokens,
+            seconds=round(seconds, 3),
+            peak_memory_gb=round(peak_memory_gb(), 3),
+        )
+        record = self.run_record.with_own(loss_history=list(self.state.log_history), progress=progress)
+        self.run_record = write_run_record(record, folder)
 
     # Resuming
 
@@ -287,7 +289,10 @@ class _BackendReport(TrainerCallback):
             logger.info("gradient checkpointing on %s layers of the language model", self.trainer.num_checkpointed)
         facts = backend_facts(self.trainer.accelerator, self.trainer.model)
         if self.trainer.run_record is not None:
-            self.trainer.run_record.hardware |= {"backend": facts}
+            known = self.trainer.run_record.own.hardware.to_dict()
+            self.trainer.run_record = self.trainer.run_record.with_own(
+                hardware=Hardware.from_dict({**known, "backend": facts})
+            )
         logger.info("backend: %s", describe_backend(facts))
 
 

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmarks.soak import QUIET, one_process, soak, train, write_recipe
-from transformers_llava.artifacts.run_record import read_run_record
+from transformers_llava.artifacts.run_record.record_file import read_run_record
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_three_kills_change_no_bit(recipe: Path, tmp_path: Path) -> None:
     command, env = one_process(recipe, tmp_path / "killed")
     result = soak(command, tmp_path / "killed", log, num_kills=3, seed=1, span=2.0, env=env)
     assert len(result["kills"]) == 3
-    assert result["weights_sha256"] == [read_run_record(tmp_path / "whole")["weights_sha256"]]
+    assert result["weights_sha256"] == [read_run_record(tmp_path / "whole").own.weights_sha256]
 
 
 def test_a_scheduler_tells_the_command_and_the_training_ends_with_a_checkpoint(recipe: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_resuming_in_any_epoch_is_bitwise(run: Callable, packed: bool) -> None:
             resume_from_checkpoint=str(whole / f"checkpoint-{step}"),
         )
         assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes(), step
-        assert record.progress["num_tokens"] == reference.progress["num_tokens"]
+        assert record.progress.num_tokens == reference.progress.num_tokens
         losses = [[entry["loss"] for entry in r.loss_history if "loss" in entry] for r in (record, reference)]
         assert losses[0] == losses[1]
 
@@ -49,12 +49,12 @@ def test_resume_takes_the_latest_complete_checkpoint(run: Callable, tmp_path: Pa
     (stopped / "model.safetensors").unlink()
     _, record = run("stopped", **STEPS, resume_from_checkpoint=True)
     assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert record.progress["global_step"] == reference.progress["global_step"] == 9
+    assert record.progress.global_step == reference.progress.global_step == 9
 
 
 def test_resume_without_a_checkpoint_starts_from_the_beginning(run: Callable) -> None:
     _, record = run(num_train_epochs=1, resume_from_checkpoint=True)
-    assert record.progress["global_step"] == 3
+    assert record.progress.global_step == 3
 
 
 def test_resuming_from_weights_with_other_names_is_an_error_and_not_a_warning(run: Callable) -> None:

@@ -14,10 +14,10 @@ from transformers_llava.packaged import header_of, list_packaged, packaged_file
 from transformers_llava.training.estimate import memory
 from transformers_llava.training.estimate.dry_run import Plan, format_plan, make_plan
 from transformers_llava.training.estimate.flops import flops_per_example
-from transformers_llava.training.recipe.recipe import Recipe
-from transformers_llava.training.recipe.recipe_file import read_recipe
 from transformers_llava.training.estimate.gpus import find_gpu
 from transformers_llava.training.estimate.recipe_shapes import DataShape
+from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_file import read_recipe
 
 
 REAL = [name for name in list_packaged("recipe") if not name.startswith("tiny/")]

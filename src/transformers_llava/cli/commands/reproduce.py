@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     folder, expected = open_publication(args)
     bases = bases_of(args)
     try:
-        retrained = reproduce(
+        reproduction = reproduce(
             folder,
             args.output,
             expected=expected,
@@ -64,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
         expected=expected,
         data_root=args.data_root,
         bases=bases,
-        retrained=retrained,
+        retrained=reproduction.checkpoint,
         allow_remote_data=args.allow_remote_data,
         allow_dataset_folders=args.allow_dataset_folders,
+        run=reproduction.run,  # read once; `verify` proves that it is still the file that lies there
     )
     print(report)
     return 0 if report.passed else 1

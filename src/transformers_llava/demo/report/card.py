@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from transformers_llava.artifacts.card_facts import read_card_facts
-from transformers_llava.artifacts.run_record import read_run
+from transformers_llava.artifacts.run_record.record_file import read_checked_record
 from transformers_llava.demo.report.summary import DemoReport
 from transformers_llava.hub.cards.render import render_card
 from transformers_llava.hub.cards.results import EVALUATION_NAME
@@ -24,9 +24,10 @@ def write_card(report: DemoReport, folder: Path) -> Path:
     text = json.dumps({"tasks": results(report)}, indent=2) + "\n"
     (folder / EVALUATION_NAME).write_text(text, encoding="utf-8")
     facts = read_card_facts(folder / FACTS_NAME)
-    statement = compose_licences(read_run(folder), None, facts)
+    run = read_checked_record(folder)
+    statement = compose_licences(run, None, facts)
     path = folder / "README.md"
-    path.write_text(render_card(folder, REPO_ID, facts, statement), encoding="utf-8")
+    path.write_text(render_card(folder, REPO_ID, run, facts, statement), encoding="utf-8")
     return path
 
 

@@ -1,12 +1,12 @@
 """Draw the losses of every stage as one image."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageDraw
 
-from transformers_llava.artifacts.run_record import Stage
+from transformers_llava.artifacts.run_record.run_stages import Stage
 
 
 CURVES_NAME = "loss.png"
@@ -17,23 +17,15 @@ _INK, _GREY, _LINE = (30, 30, 30), (200, 200, 200), (31, 90, 160)
 
 def losses_of(stage: Stage) -> list[tuple[int, float]]:
     """(step, loss) of every logged step whose loss is a number; see `num_not_finite` for the others."""
-    return [(entry["step"], entry["loss"]) for entry in _logged(stage) if _is_finite(entry["loss"])]
+    return [(step, loss) for step, loss in stage.losses if loss is not None and math.isfinite(loss)]
 
 
 def num_not_finite(stage: Stage) -> int:
     """Logged steps whose loss was infinite or no number."""
-    return sum(not _is_finite(entry["loss"]) for entry in _logged(stage))
+    return len(stage.losses) - len(losses_of(stage))
 
 
-def _logged(stage: Stage) -> list[dict[str, Any]]:
-    return [entry for entry in stage.run.get("loss_history") or [] if "loss" in entry]
-
-
-def _is_finite(loss: Any) -> bool:
-    return isinstance(loss, int | float) and math.isfinite(loss)
-
-
-def draw_curves(stages: list[Stage], folder: Path) -> Path | None:
+def draw_curves(stages: Sequence[Stage], folder: Path) -> Path | None:
     """Writes `loss.png`, one panel below the other; `None` where no stage has logged two losses."""
     drawn = [stage for stage in stages if len(losses_of(stage)) >= 2]
     if not drawn:

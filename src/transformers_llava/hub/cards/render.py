@@ -1,11 +1,12 @@
 """Render the README.md of a publication: generated parts between markers, and what people wrote around them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers_llava.artifacts.card_facts import CardFacts
-from transformers_llava.artifacts.run_record import Stage, read_run, stages_of
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.hub.cards import sections as card_parts
 from transformers_llava.hub.cards.loss_curve import CURVES_NAME
 from transformers_llava.hub.cards.markdown import escape_markers
@@ -15,7 +16,13 @@ from transformers_llava.hub.licenses.statement import LicenceStatement
 
 
 def render_card(
-    folder: Path, repo_id: str, facts: CardFacts, statement: LicenceStatement, *, allow_incomplete: bool = False
+    folder: Path,
+    repo_id: str,
+    run: RunRecord,
+    facts: CardFacts,
+    statement: LicenceStatement,
+    *,
+    allow_incomplete: bool = False,
 ) -> str:
     """
     The card of a publication, from its run record, configuration, results and licences.
@@ -23,6 +30,7 @@ def render_card(
     Args:
         folder (`Path`): The publication.
         repo_id (`str`): What its commands call it.
+        run (`RunRecord`): That of the publication.
         facts (`CardFacts`): What only a person can say.
         statement (`LicenceStatement`): See [`compose_licences`].
         allow_incomplete (`bool`, *optional*): Render it with gaps, and say which.
@@ -30,13 +38,13 @@ def render_card(
     Raises:
         `CardError`: the card would have gaps; with their names.
     """
-    gaps = missing_fields(folder, facts, statement)
+    gaps = missing_fields(folder, run, facts, statement)
     if gaps and not allow_incomplete:
         raise CardError(
             f"the card would not say {'; '.join(gaps)}. Run an evaluation, or add it to card.yaml (--facts); with "
             "--allow_incomplete it is published as it is, and says so."
         )
-    stages = stages_of(read_run(folder))
+    stages = run.stages
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     layout = "open_llava" if config["model_type"] == "open_llava" else "builtin"
     results = read_results(folder, facts)
@@ -68,7 +76,7 @@ def assemble_card(metadata: dict[str, Any], title: str, parts: dict[str, str]) -
     return "\n\n".join(text) + "\n"
 
 
-def missing_fields(folder: Path, facts: CardFacts, statement: LicenceStatement) -> list[str]:
+def missing_fields(folder: Path, run: RunRecord, facts: CardFacts, statement: LicenceStatement) -> list[str]:
     """What a reader would look for and the card could not say."""
     missing = []
     if not read_results(folder, facts):
@@ -80,11 +88,11 @@ def missing_fields(folder: Path, facts: CardFacts, statement: LicenceStatement) 
     for part in statement.parts:
         if part.kind == "component" and part.declared == "unknown":
             missing.append(f"the licence of {part.name} (`licences` in card.yaml)")
-    for stage in stages_of(read_run(folder)):
-        for base in stage.run["base_models"]:
-            if base["origin"] == "hub" and not base["revision"]:
-                missing.append(f"the revision of {base['name']}")
-        if not stage.run.get("loss_history"):
+    for stage in run.stages:
+        for base in stage.base_models:
+            if base.origin == "hub" and not base.revision:
+                missing.append(f"the revision of {base.name}")
+        if not stage.loss_history:
             missing.append(f"the losses of {stage.name}")
     return list(dict.fromkeys(missing))
 
@@ -94,31 +102,25 @@ _DATASETS = "https://huggingface.co/datasets/"
 
 def card_metadata(
     repo_id: str,
-    stages: list[Stage],
+    stages: Sequence[Stage],
     facts: CardFacts,
     statement: LicenceStatement,
     results: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The YAML at the top: what the Hub lists, filters and links by."""
-    bases = [
-        base["name"]
-        for stage in stages
-        for base in stage.run["base_models"]
-        if base["origin"] == "hub" and not (base["role"] == "checkpoint" and stage.number > 1)
-    ]
+    bases = [base.name for stage in stages for base in stage.own_bases if base.origin == "hub"]
+    sources = [source for stage in stages for source in stage.sources]
     datasets = [
-        "/".join(source[name].removeprefix("hf://datasets/").partition("@")[0].split("/")[:2])
-        for stage in stages
-        for source in stage.run["mixture"]["sources"]
-        for name in ("path", "image_root")
-        if str(source.get(name, "")).startswith("hf://datasets/")
+        "/".join(path.removeprefix("hf://datasets/").partition("@")[0].split("/")[:2])
+        for source in sources
+        for path in source.paths.values()
+        if path.startswith("hf://datasets/")
     ]
     datasets += [
-        "/".join(download["url"].removeprefix(_DATASETS).split("/")[:2])
-        for stage in stages
-        for source in stage.run["mixture"]["sources"]
-        for download in source.get("downloads", [])
-        if download["url"].startswith(_DATASETS)
+        "/".join(download.url.removeprefix(_DATASETS).split("/")[:2])
+        for source in sources
+        for download in source.downloads
+        if download.url.startswith(_DATASETS)
     ]
     values: dict[str, Any] = {
         "library_name": "transformers",

@@ -1,11 +1,13 @@
 """Write the parts of a card from a run record, each a piece of Markdown about one thing."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from transformers_llava.artifacts.card_facts import CardFacts
-from transformers_llava.artifacts.run_record import Stage
+from transformers_llava.artifacts.run_record.base_model import BaseModel
+from transformers_llava.artifacts.run_record.mixture_sources import MixtureSource
+from transformers_llava.artifacts.run_record.run_stages import Stage
 from transformers_llava.hub.cards.loss_curve import CURVES_NAME, losses_of, num_not_finite
 from transformers_llava.hub.cards.markdown import write_table
 from transformers_llava.hub.licenses.statement import LicenceStatement
@@ -20,9 +22,9 @@ HYPERPARAMETERS = (
 )
 
 
-def summary_part(facts: CardFacts, stages: list[Stage]) -> str:
+def summary_part(facts: CardFacts, stages: Sequence[Stage]) -> str:
     """What it is and for whom, as far as somebody has said so."""
-    names = [base["name"] for stage in stages for base in stage.run["base_models"] if not _is_own_output(stage, base)]
+    names = [base.name for stage in stages for base in stage.own_bases]
     text = [
         facts.summary or f"A LLaVA made of {_and(names)}, trained in {len(stages)} stage{'s' * (len(stages) > 1)}."
     ]
@@ -58,14 +60,13 @@ def _literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("`", "\\x60" if "```" in text else "`")
 
 
-def architecture_part(config: dict[str, Any], stages: list[Stage]) -> str:
+def architecture_part(config: dict[str, Any], stages: Sequence[Stage]) -> str:
     """Base models with their commits, sizes, and what each stage trained of them."""
     rows = []
     for stage in stages:
-        for base in stage.run["base_models"]:
-            if not _is_own_output(stage, base):
-                at = base["revision"] or "folder of the trainer"
-                rows.append([base["role"].replace("_", " "), base["name"], f"`{at}`", f"`{_short(base['digest'])}`"])
+        for base in stage.own_bases:
+            at = base.revision or "folder of the trainer"
+            rows.append([_role(base), base.name, f"`{at}`", f"`{_short(base.digest)}`"])
     vision, text = config["vision_config"], config["text_config"]
     facts = [
         f"vision tower `{vision['model_type']}`, {vision['image_size']} pixels, patches of {vision['patch_size']}",
@@ -74,24 +75,16 @@ def architecture_part(config: dict[str, Any], stages: list[Stage]) -> str:
     ]
     tables = [write_table(["component", "base", "revision", "weights sha256"], rows), "; ".join(facts) + "."]
     for stage in stages:
-        trained = [
-            [row["component"], row["mode"], f"{row['parameters']:,}", f"{row['trainable']:,}"]
-            for row in stage.run["components"]
-        ]
+        trained = [[row.component, row.mode, f"{row.parameters:,}", f"{row.trainable:,}"] for row in stage.components]
         tables.append(
             f"Stage `{stage.name}`:\n\n" + write_table(["component", "mode", "parameters", "trained"], trained)
         )
     return "## Architecture\n\n" + "\n\n".join(tables)
 
 
-def bases_part(stages: list[Stage]) -> str:
+def bases_part(stages: Sequence[Stage]) -> str:
     """Base models of a model of which there is no record: names, without commits."""
-    rows = [
-        [base["role"].replace("_", " "), base["name"], "not recorded"]
-        for stage in stages
-        for base in stage.run["base_models"]
-        if not _is_own_output(stage, base)
-    ]
+    rows = [[_role(base), base.name, "not recorded"] for stage in stages for base in stage.own_bases]
     modes = [[f"`{stage.name}`", *(_mode(stage.configuration.get(name)) for name in _COMPONENTS)] for stage in stages]
     settings = stages[0].configuration
     facts = ", ".join(
@@ -101,9 +94,9 @@ def bases_part(stages: list[Stage]) -> str:
     return "## Architecture\n\n" + "\n\n".join([*filter(None, tables), write_table(["stage", *_COMPONENTS], modes)])
 
 
-def recipes_part(stages: list[Stage], facts: CardFacts) -> str:
+def recipes_part(stages: Sequence[Stage], facts: CardFacts) -> str:
     """Hyper-parameters and commands of packaged recipes, whose each is, and what is said of hardware and time."""
-    commands = "\n".join(f"llava train --config {stage.run['recipe']['name']}" for stage in stages)
+    commands = "\n".join(f"llava train --config {stage.recipe['name']}" for stage in stages)
     text = ["## Training"]
     if facts.own_settings:
         text += [
@@ -133,43 +126,43 @@ def _mode(setting: Any) -> str:
     return (setting or {}).get("mode", "frozen") if isinstance(setting, dict | None) else str(setting)
 
 
-def data_part(stages: list[Stage]) -> str:
+def data_part(stages: Sequence[Stage]) -> str:
     """The mixture of every stage: counts, proportions, licences, digests."""
     return "## Training data\n\n" + "\n\n".join(_mixture(stage) for stage in stages)
 
 
 def _mixture(stage: Stage) -> str:
-    data = stage.run["data"]
-    stated = {source["name"]: source for source in stage.run["mixture"]["sources"]}
-    counted = {source["name"]: source for source in (stage.run.get("mixture_lock") or {"sources": []})["sources"]}
+    data = stage.data
+    stated = {source.name: source for source in stage.sources}
+    of_tokens = stage.proportions_of_tokens
     rows = []
-    for source in data.get("sources", []):
-        declared, lock = stated.get(source["name"], {}), counted.get(source["name"], {})
+    for source in data.sources:
+        declared = stated.get(source.name, MixtureSource(source.name))
         rows.append(
             [
-                source["name"],
-                _counted(source.get("num_used"), ","),
-                _counted(source.get("proportion"), ".1%"),
-                _counted(lock.get("proportion_of_tokens"), ".1%"),
-                _counted(source.get("num_images"), ","),
-                declared.get("licence") or "unknown",
-                declared.get("provenance") or "unknown",
-                f"`{_short(source.get('digest'))}`",
+                source.name,
+                _counted(source.num_used, ","),
+                _counted(source.proportion, ".1%"),
+                _counted(of_tokens.get(source.name), ".1%"),
+                _counted(source.num_images, ","),
+                declared.licence or "unknown",
+                declared.provenance or "unknown",
+                f"`{_short(source.digest)}`",
             ]
         )
     header = ["source", "examples", "of examples", "of tokens", "pictures", "licence", "answers by", "content"]
     text = f"Stage `{stage.name}`"
-    if "num_used" in data:
-        text += f", {data['num_used']:,} examples"
-        text += f", {data['num_dropped']:,} records left out" if "num_dropped" in data else ", as published"
-    if data.get("streaming"):
+    if data.num_used is not None:
+        text += f", {data.num_used:,} examples"
+        text += ", as published" if data.num_dropped is None else f", {data.num_dropped:,} records left out"
+    if data.streaming:
         text += ", read as a stream, whose records are counted as they come and not beforehand"
     tables = [f"{text}:", write_table(header, rows)]
-    for name, source in stated.items():
-        if source.get("parts"):
+    for name, whole in stated.items():
+        if whole.parts:
             tables += [
                 f"`{name}` is made of:",
-                write_table(["part", "examples", "licence", "answers by"], list(_parts(source))),
+                write_table(["part", "examples", "licence", "answers by"], list(_parts(whole))),
             ]
     return "\n\n".join(tables)
 
@@ -178,13 +171,13 @@ def _counted(value: float | None, form: str) -> str:
     return "not counted" if value is None else format(value, form)
 
 
-def _parts(source: dict[str, Any]) -> Iterator[list[str]]:
-    for part in source["parts"]:
-        by = part.get("teacher") or part.get("provenance") or "unknown"
-        yield [part["name"], f"{part['num_examples']:,}", part.get("licence") or "unknown", by]
+def _parts(source: MixtureSource) -> Iterator[list[str]]:
+    for part in source.parts:
+        by = part.teacher or part.provenance or "unknown"
+        yield [part.name, _counted(part.num_examples, ","), part.licence or "unknown", by]
 
 
-def training_part(stages: list[Stage], facts: CardFacts, *, has_curve: bool) -> str:
+def training_part(stages: Sequence[Stage], facts: CardFacts, *, has_curve: bool) -> str:
     """Hyper-parameters side by side, commands, hardware and time, losses."""
     commands = "\n".join("llava " + " ".join(training_arguments(stage)) for stage in stages)
     text = [
@@ -199,13 +192,13 @@ def training_part(stages: list[Stage], facts: CardFacts, *, has_curve: bool) -> 
     return "\n\n".join(text)
 
 
-def _hyperparameters(stages: list[Stage], names: Iterable[str]) -> str:
+def _hyperparameters(stages: Sequence[Stage], names: Iterable[str]) -> str:
     rows = _settings(stages, names)
     rows.append(["examples per optimizer step", *(str(_global_batch(stage)) for stage in stages)])
     return write_table(["", *(f"`{stage.name}`" for stage in stages)], rows)
 
 
-def _settings(stages: list[Stage], names: Iterable[str]) -> list[list[str]]:
+def _settings(stages: Sequence[Stage], names: Iterable[str]) -> list[list[str]]:
     return [
         [f"`{name}`", *(_value(stage.configuration.get(name)) for stage in stages)]
         for name in names
@@ -214,18 +207,18 @@ def _settings(stages: list[Stage], names: Iterable[str]) -> list[list[str]]:
 
 
 def _run(stage: Stage, facts: CardFacts) -> str:
-    progress, hardware = stage.run["progress"], stage.run["hardware"]
+    progress, hardware = stage.progress, stage.hardware
     losses = losses_of(stage)
     words = [
-        f"`{stage.name}`: {progress.get('global_step', 0):,} steps",
-        facts.hardware or f"{hardware.get('world_size', 1)} x {hardware.get('device', 'unknown')}",
+        f"`{stage.name}`: {progress.global_step or 0:,} steps",
+        facts.hardware or f"{hardware.world_size} x {hardware.device or 'unknown'}",
     ]
-    if progress.get("seconds"):
-        words.append(facts.time or f"{progress['seconds'] / 60:.1f} minutes")
-        if progress.get("num_tokens"):
-            words.append(f"{progress['num_tokens'] / progress['seconds']:,.0f} tokens/s")
-    if progress.get("peak_memory_gb"):
-        words.append(f"{progress['peak_memory_gb']:.2f} GB")
+    if progress.seconds:
+        words.append(facts.time or f"{progress.seconds / 60:.1f} minutes")
+        if progress.num_tokens:
+            words.append(f"{progress.num_tokens / progress.seconds:,.0f} tokens/s")
+    if progress.peak_memory_gb:
+        words.append(f"{progress.peak_memory_gb:.2f} GB")
     if losses:
         words.append(f"loss {losses[0][1]:.3f} at step {losses[0][0]}, {losses[-1][1]:.3f} at step {losses[-1][0]}")
     if count := num_not_finite(stage):
@@ -239,9 +232,9 @@ def licence_part(statement: LicenceStatement) -> str:
     return "\n\n".join([*text, *statement.displays, *statement.notices])
 
 
-def verification_part(repo_id: str, stages: list[Stage]) -> str:
+def verification_part(repo_id: str, stages: Sequence[Stage]) -> str:
     """How to check it and how to make it again."""
-    versions = stages[-1].run["versions"]
+    versions = stages[-1].versions
     known = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         "## Verify and reproduce\n\n```bash\npip install 'transformers-llava[train,hub]'\n"
@@ -267,14 +260,14 @@ _PAPERS = (
 )
 
 
-def _is_own_output(stage: Stage, base: dict[str, Any]) -> bool:
-    return base["role"] == "checkpoint" and stage.number > 1
+def _role(base: BaseModel) -> str:
+    return base.role.replace("_", " ")
 
 
 def _global_batch(stage: Stage) -> int:
     settings = stage.configuration
     per_process = settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"]
-    return per_process * stage.run["hardware"].get("world_size", 1)
+    return per_process * stage.hardware.world_size
 
 
 def _value(value: Any) -> str:

@@ -11,20 +11,14 @@ from typing import Any
 import yaml
 
 from transformers_llava.artifacts.card_facts import CardFacts, read_card_facts
-from transformers_llava.artifacts.run_record import stages_of
+from transformers_llava.artifacts.run_record.base_model import ROLE_FIELDS
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.cards import sections as card_parts
 from transformers_llava.hub.cards.render import assemble_card, card_metadata
 from transformers_llava.hub.cards.results import read_results, results_table
 from transformers_llava.hub.licenses.statement import compose_licences
 from transformers_llava.hub.licenses.texts import check_license_texts, write_packaged_texts
 from transformers_llava.packaged import packaged_file
-
-
-_BASES = (
-    ("checkpoint", "model_name_or_path"),
-    ("language_model", "language_model_name_or_path"),
-    ("vision_tower", "vision_tower_name_or_path"),
-)
 
 
 def render_stated_card(facts: CardFacts, repo_id: str) -> str:
@@ -42,7 +36,7 @@ def render_stated_card(facts: CardFacts, repo_id: str) -> str:
     if nameless:
         raise ValueError(f"the results {nameless} do not say who measured them (`measured_by`, `source`).")
     run = stated_run(facts.recipes)
-    stages, statement = stages_of(run), compose_licences(run, None, facts)
+    stages, statement = run.stages, compose_licences(run, None, facts)
     results = read_results(Path("nowhere"), facts)
     parts = {
         "summary": card_parts.summary_part(facts, stages),
@@ -59,10 +53,10 @@ def render_stated_card(facts: CardFacts, repo_id: str) -> str:
     return assemble_card(metadata, facts.title or repo_id.rpartition("/")[2], parts)
 
 
-def stated_run(recipes: list[str]) -> dict[str, Any]:
+def stated_run(recipes: list[str]) -> RunRecord:
     """What packaged recipes say, in the form of a run record, the last one last; what nobody recorded is empty."""
     runs = [_stage(name) for name in recipes]
-    return {**runs[-1], "previous": runs[:-1]}
+    return RunRecord.from_dict({**runs[-1], "previous": runs[:-1]})
 
 
 def _stage(name: str) -> dict[str, Any]:
@@ -76,7 +70,7 @@ def _stage(name: str) -> dict[str, Any]:
         "configuration": values,
         "base_models": [
             {"role": role, "name": values[field], "origin": "hub", "revision": None, "digest": None}
-            for role, field in _BASES
+            for role, (field, _) in ROLE_FIELDS.items()
             if field in values
         ],
         "mixture": mixture,

@@ -1,11 +1,11 @@
 """A publication to `mof.yml`: what of it is open, under what licence, as the Model Openness Framework lists it."""
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from transformers_llava.artifacts.run_record import stages_of
+from transformers_llava.artifacts.run_record.record_file import RUN_NAME
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.licenses.statement import LicenceStatement
 
 
@@ -13,14 +13,14 @@ OPENNESS_NAME = "mof.yml"
 _OUR_LICENCE = "Apache-2.0"
 
 
-def write_openness(target: Path, run: dict[str, Any], statement: LicenceStatement) -> Path:
+def write_openness(target: Path, run: RunRecord, statement: LicenceStatement) -> Path:
     """
     Writes the components of the Model Openness Framework 1.0 with where each is and its licence.
 
     It states what is there; which class that makes is for the framework's own tool, and depends on licences that are
     declared and not proven.
     """
-    stages = stages_of(run)
+    stages = run.stages
     data = "; ".join(dict.fromkeys(part.expression for part in statement.parts if part.kind == "data")) or "unknown"
     components = {
         "Model architecture": ("config.json", _OUR_LICENCE),
@@ -31,7 +31,7 @@ def write_openness(target: Path, run: dict[str, Any], statement: LicenceStatemen
         "Supporting libraries and tools": ("recipe/environment.txt", "each its own"),
         "Model parameters (final)": ("manifest.json", statement.weights_expression),
         "Datasets": ([f"recipe/{stage.name}.mixture.yaml" for stage in stages], data),
-        "Model metadata": ("run.json", _OUR_LICENCE),
+        "Model metadata": (RUN_NAME, _OUR_LICENCE),
         "Model card": ("README.md", _OUR_LICENCE),
         "Data card": ([f"recipe/{stage.name}.mixture.lock.json" for stage in stages], _OUR_LICENCE),
         "Evaluation results": ("README.md", _OUR_LICENCE),

@@ -1,13 +1,14 @@
 """Compose the declared licenses of base models, data and teachers: verdict, obligations, notices, naming."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers_llava.artifacts.card_facts import CardFacts
-from transformers_llava.artifacts.run_record import stages_of
+from transformers_llava.artifacts.run_record.mixture_sources import MixtureSource, StatedData
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.cards.markdown import write_table
 from transformers_llava.hub.licenses.parts import LicencePart
 from transformers_llava.hub.licenses.terms import UNKNOWN, VERDICTS, read_terms, table, worst
@@ -96,7 +97,7 @@ class LicenceStatement:
         return [licence, notice]
 
 
-def compose_licences(run: dict[str, Any], lock: dict[str, Any] | None, facts: CardFacts) -> LicenceStatement:
+def compose_licences(run: RunRecord, lock: Mapping[str, Any] | None, facts: CardFacts) -> LicenceStatement:
     """
     Collects what every part declares and applies the rules of `licence_terms.yaml`.
 
@@ -104,8 +105,8 @@ def compose_licences(run: dict[str, Any], lock: dict[str, Any] | None, facts: Ca
     teacher model's licence puts on what is trained with its outputs are checked against the language model.
 
     Args:
-        run (`dict`): The run record with its earlier stages: base models and mixtures.
-        lock (`dict`, *optional*): Of the last stage; its sources stand in for a run without a mixture.
+        run (`RunRecord`): The run record with its earlier stages: base models and mixtures.
+        lock (`Mapping`, *optional*): Of the last stage; its sources stand in for a run without a mixture.
         facts (`CardFacts`): `licences` states what base models and sources do not state themselves.
     """
     components = list(_components(run, facts))
@@ -154,49 +155,45 @@ def lint_card(card: str, statement: LicenceStatement, repo_id: str) -> list[str]
     return found
 
 
-def _components(run: dict[str, Any], facts: CardFacts) -> Iterator[LicencePart]:
-    for stage in stages_of(run):
-        for base in stage.run.get("base_models", []):
-            if base["role"] == "checkpoint" and stage.number > 1:
-                continue
-            stated = facts.licences.get(base["name"]) or facts.licences.get(base["role"])
-            known = next((one for one in table()["components"] if base["name"].startswith(one["id"])), None)
+def _components(run: RunRecord, facts: CardFacts) -> Iterator[LicencePart]:
+    for stage in run.stages:
+        for base in stage.own_bases:
+            stated = facts.licences.get(base.name) or facts.licences.get(base.role)
+            known = next((one for one in table()["components"] if base.name.startswith(one["id"])), None)
             if stated is not None:
                 declared, why, evidence = stated.get("licence"), "stated by the publisher", stated.get("evidence", "")
-            elif known is not None and base["origin"] == "hub":
+            elif known is not None and base.origin == "hub":
                 declared, why, evidence = known["licence"], f"read {known['read']}", known["url"]
             else:
                 declared, why, evidence = None, "nobody has stated a licence", ""
-            yield _part("component", base["name"], declared, why, evidence)
+            yield _part("component", base.name, declared, why, evidence)
 
 
-def _stated_for_nobody(run: dict[str, Any], lock: dict[str, Any] | None, facts: CardFacts) -> Iterator[str]:
+def _stated_for_nobody(run: RunRecord, lock: Mapping[str, Any] | None, facts: CardFacts) -> Iterator[str]:
     """Licenses of `card.yaml` that have no effect: nothing has that name."""
-    known = [base[name] for stage in stages_of(run) for base in stage.run.get("base_models", []) for name in _NAMES]
-    known += [one["name"] for source in _sources(run, lock) for one in [source, *(source.get("parts") or [])]]
+    known = [name for stage in run.stages for base in stage.base_models for name in (base.name, base.role)]
+    known += [one.name for source in _sources(run, lock) for one in (source, *source.parts)]
     for name in sorted(facts.licences.keys() - set(known)):
         parts = ", ".join(dict.fromkeys(known))
         yield f"card.yaml states a license for {name!r}, which is nothing of this model: {parts}"
 
 
-_NAMES = ("name", "role")
+def _sources(run: RunRecord, lock: Mapping[str, Any] | None) -> Iterator[MixtureSource]:
+    locked = [MixtureSource.from_dict(one) for one in (lock or {}).get("sources", ())]
+    for stage in run.stages:
+        yield from locked if stage.mixture is None else stage.sources
 
 
-def _sources(run: dict[str, Any], lock: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    for stage in stages_of(run):
-        yield from (stage.run.get("mixture") or lock or {"sources": []})["sources"]
-
-
-def _data_parts(source: dict[str, Any], facts: CardFacts) -> Iterator[LicencePart]:
+def _data_parts(source: MixtureSource, facts: CardFacts) -> Iterator[LicencePart]:
     """Of a source with parts, the parts: the statement for the whole is their sum."""
-    for one in source.get("parts") or [source]:
-        stated = facts.licences.get(one["name"], {})
-        declared = one.get("licence") or stated.get("licence")
-        revision = f" at {one['licence_revision']}" if one.get("licence_revision") else ""
-        evidence = one.get("licence_url") or stated.get("evidence", "")
-        yield _part("data", one["name"], declared, _whence(declared, revision), evidence)
-        if pictures := one.get("images_licence"):
-            yield _part("pictures", one["name"], pictures, _whence(pictures), one.get("images_licence_url") or "")
+    for one in source.stated:
+        stated = facts.licences.get(one.name, {})
+        declared = one.licence or stated.get("licence")
+        revision = f" at {one.licence_revision}" if one.licence_revision else ""
+        evidence = one.licence_url or stated.get("evidence", "")
+        yield _part("data", one.name, declared, _whence(declared, revision), evidence)
+        if pictures := one.images_licence:
+            yield _part("pictures", one.name, pictures, _whence(pictures), one.images_licence_url or "")
 
 
 def _whence(declared: str | None, revision: str = "") -> str:
@@ -205,11 +202,11 @@ def _whence(declared: str | None, revision: str = "") -> str:
     return "no licence is stated there" if UNKNOWN in read_terms(declared).keys else f"stated there{revision}"
 
 
-def _teacher_parts(source: dict[str, Any], families: set[str]) -> Iterator[tuple[LicencePart, str | None]]:
-    for one in source.get("parts") or [source]:
-        if not one.get("teacher"):
+def _teacher_parts(source: MixtureSource, families: set[str]) -> Iterator[tuple[LicencePart, str | None]]:
+    for one in source.stated:
+        if not one.teacher:
             continue
-        name, declared = f"{one['teacher']}, who wrote {one['name']}", one.get("teacher_terms")
+        name, declared = f"{one.teacher}, who wrote {one.name}", one.teacher_terms
         terms = read_terms(declared)
         rules = [table()["teachers"].get(key) for key in terms.keys]
         if declared is None or any(rule is None for rule in rules):
@@ -223,10 +220,10 @@ def _teacher_parts(source: dict[str, Any], families: set[str]) -> Iterator[tuple
             yield _teacher(one, name, declared, verdict, rule["why"]), problem
 
 
-def _teacher(one: dict[str, Any], name: str, declared: str | None, verdict: str, why: str) -> LicencePart:
+def _teacher(one: StatedData, name: str, declared: str | None, verdict: str, why: str) -> LicencePart:
     terms = read_terms(declared)
     obligations = [] if verdict == "yes" else [f"{name}: {why}"]
-    evidence = one.get("teacher_terms_url") or ""
+    evidence = one.teacher_terms_url or ""
     return LicencePart("teacher", name, declared or "unknown", terms.expression, verdict, why, evidence, obligations)
 
 

@@ -5,13 +5,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from huggingface_hub import try_to_load_from_cache
 
 from transformers_llava.artifacts.limits import MAX_LICENSE_FILE_BYTES, MAX_LICENSE_FILES
 from transformers_llava.artifacts.local_paths import read_places
-from transformers_llava.artifacts.run_record import Stage, stages_of
+from transformers_llava.artifacts.run_record.base_model import BaseModel
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.licenses.terms import UNKNOWN, read_terms, table
 
 
@@ -40,12 +41,12 @@ class TextsReport:
     missing: list[str]
 
 
-def copy_license_texts(run: dict[str, Any], parts: "list[LicencePart]", checkpoint: Path, folder: Path) -> list[str]:
+def copy_license_texts(run: RunRecord, parts: "list[LicencePart]", checkpoint: Path, folder: Path) -> list[str]:
     """
     Copies texts into `licenses/`: those beside the checkpoint, those of base models, and packaged ones.
 
     Args:
-        run (`dict`): The run record.
+        run (`RunRecord`): The run record.
         parts (`list[LicencePart]`): Of its [`LicenceStatement`].
         checkpoint (`Path`): Its own `licenses/` goes along: what somebody has added by hand.
         folder (`Path`): The publication.
@@ -55,13 +56,11 @@ def copy_license_texts(run: dict[str, Any], parts: "list[LicencePart]", checkpoi
     """
     skipped = list(_copy_files(checkpoint / LICENSE_FOLDER, folder / LICENSE_FOLDER, by_hand=True))
     places = read_places(checkpoint)
-    for stage, here in zip(stages_of(run), places or [{}] * len(stages_of(run)), strict=False):
-        for base in stage.run.get("base_models", []):
-            if _is_own_output(stage, base):
-                continue
-            target = folder / LICENSE_FOLDER / _slug(base["name"])
-            place = here.get("base_models", {}).get(base["role"])
-            if base["origin"] == "hub":
+    for stage, here in zip(run.stages, places or [{}] * len(run.stages), strict=False):
+        for base in stage.own_bases:
+            target = folder / LICENSE_FOLDER / _slug(base.name)
+            place = here.get("base_models", {}).get(base.role)
+            if base.origin == "hub":
                 _copy_cached(base, target)
             elif place is not None and Path(place).is_dir():
                 skipped += _copy_files(Path(place), target)
@@ -146,11 +145,11 @@ def _copy_files(source: Path, target: Path, *, by_hand: bool = False) -> Iterato
             shutil.copyfile(path, target / name)
 
 
-def _copy_cached(base: dict[str, Any], target: Path) -> None:
+def _copy_cached(base: BaseModel, target: Path) -> None:
     """From the snapshot that training has used, where it holds them; nothing is fetched."""
     for name in _IN_CACHE:
         try:
-            found = try_to_load_from_cache(base["name"], name, revision=base["revision"])
+            found = try_to_load_from_cache(base.name, name, revision=base.revision)
         except ValueError:  # no name of a repository
             return
         if isinstance(found, str) and Path(found).stat().st_size <= MAX_LICENSE_FILE_BYTES:
@@ -160,10 +159,6 @@ def _copy_cached(base: dict[str, Any], target: Path) -> None:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "--", name).strip(".-") or "unnamed"
-
-
-def _is_own_output(stage: Stage, base: dict[str, Any]) -> bool:
-    return base["role"] == "checkpoint" and stage.number > 1
 
 
 __all__ = ["LICENSE_FOLDER", "TextsReport", "check_license_texts", "copy_license_texts", "write_packaged_texts"]

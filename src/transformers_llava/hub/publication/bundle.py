@@ -4,11 +4,11 @@ import shutil
 import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from transformers_llava.artifacts.digests import weights_digest
 from transformers_llava.artifacts.local_paths import PLACES_NAME, read_places
-from transformers_llava.artifacts.run_record import stages_of
+from transformers_llava.artifacts.run_record.base_model import BaseModel
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import checked_name
 from transformers_llava.hub.publication.bundled_data import MissingPartError, OwnData
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, base_of
@@ -25,7 +25,7 @@ _OF_A_MODEL = (
 _OLD_WEIGHTS = ("*.bin", "pytorch_model.bin.index.json")  # without safetensors: the digest is of every .bin
 
 
-def copy_own_parts(run: dict[str, Any], checkpoint: Path, folder: Path, notes: list[str] | None = None) -> list[Path]:
+def copy_own_parts(run: RunRecord, checkpoint: Path, folder: Path, notes: list[str] | None = None) -> list[Path]:
     """
     Copies into `recipe/` what a stranger could not get elsewhere, so that the publication is enough to train again.
 
@@ -33,7 +33,7 @@ def copy_own_parts(run: dict[str, Any], checkpoint: Path, folder: Path, notes: l
     compression and without times, so that the same images give the same file.
 
     Args:
-        run (`dict`): The run record.
+        run (`RunRecord`): The run record.
         checkpoint (`Path`): With its note of places.
         folder (`Path`): The publication; nothing is written outside of it.
         notes (`list[str]`, *optional*): Gets a line for each source and base model, with counts and sizes.
@@ -41,7 +41,7 @@ def copy_own_parts(run: dict[str, Any], checkpoint: Path, folder: Path, notes: l
     Raises:
         `MissingPartError`: something is not where it was, is not what it was, or has no place in a publication.
     """
-    places, stages = read_places(checkpoint), stages_of(run)
+    places, stages = read_places(checkpoint), run.stages
     if len(places) != len(stages):
         raise MissingPartError(
             f"{checkpoint.name!r} notes the places of {len(places)} of its {len(stages)} stages ({PLACES_NAME}), so "
@@ -52,19 +52,19 @@ def copy_own_parts(run: dict[str, Any], checkpoint: Path, folder: Path, notes: l
     with tempfile.TemporaryDirectory(prefix="own_parts") as scratch:
         data = OwnData(folder / RECIPE_FOLDER, Path(scratch))
         for stage, here in zip(stages, places, strict=True):
-            for source in stage.run["mixture"]["sources"]:
-                data.add(stage.name, source, here["sources"].get(source["name"], {}))
+            for source in stage.sources:
+                data.add(stage.name, source, here["sources"].get(source.name, {}))
         copied += data.write()
         notes += data.describe()
     for stage, here in zip(stages, places, strict=True):
-        for base in stage.run["base_models"]:
-            if base["origin"] == "folder" and not (base["role"] == "checkpoint" and stage.number > 1):
-                copied += _copy_base(base, here["base_models"].get(base["role"]), folder / RECIPE_FOLDER, notes)
+        for base in stage.own_bases:
+            if base.origin == "folder":
+                copied += _copy_base(base, here["base_models"].get(base.role), folder / RECIPE_FOLDER, notes)
     return copied
 
 
-def _copy_base(base: dict[str, Any], here: str | None, target: Path, notes: list[str]) -> list[Path]:
-    role = checked_name(base["role"], "the role of a base model")
+def _copy_base(base: BaseModel, here: str | None, target: Path, notes: list[str]) -> list[Path]:
+    role = checked_name(base.role, "the role of a base model")
     if here is None:
         raise MissingPartError(
             f"it is not noted where the {role} lies on this machine. Publish without --self_contained."
@@ -72,12 +72,12 @@ def _copy_base(base: dict[str, Any], here: str | None, target: Path, notes: list
     digest = weights_digest(here)
     if digest is None:
         raise MissingPartError(f"the {role} is not at {here!r} any more. Put it back, or leave out --self_contained.")
-    if digest != base["digest"]:
+    if digest != base.digest:
         raise MissingPartError(
             f"the {role} at {here!r} has other weights (sha256 {digest[:12]}) than the run started from "
-            f"({str(base['digest'])[:12]}). Put those back, or leave out --self_contained."
+            f"({str(base.digest)[:12]}). Put those back, or leave out --self_contained."
         )
-    held = target / base_of({**base, "role": role})
+    held = target / base_of(base)
     if held.exists():
         if weights_digest(held) == digest:
             return []  # of an earlier stage

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
+from transformers_llava.artifacts.run_record.mixture_sources import MixtureSource, is_address
 from transformers_llava.artifacts.untrusted import path_inside, read_json
 from transformers_llava.data.images.download import is_remote
 from transformers_llava.data.images.opening import image_size, read_image_bytes
@@ -31,7 +31,7 @@ class _Source:
     """One source of one stage, as it was read here."""
 
     stage: str
-    recorded: dict[str, Any]
+    recorded: MixtureSource
     request: ParseRequest
     parsed: ParsedSource
     is_held: bool  # whether the data file goes along; else it is on the Hub
@@ -59,33 +59,31 @@ class OwnData:
     sources: list[_Source] = field(default_factory=list)
     _sizes: dict[str, dict[str, int | None]] = field(default_factory=dict)  # None: there is no such image
 
-    def add(self, stage: str, recorded: dict[str, Any], here: dict[str, str]) -> None:
+    def add(self, stage: str, recorded: MixtureSource, here: dict[str, str]) -> None:
         """
         Take along what one source names.
 
         Args:
             stage (`str`): Name of the stage, for messages.
-            recorded (`dict`): The source as the run record has it: its paths are those inside the publication.
+            recorded (`MixtureSource`): As the run record has it: its paths are those inside the publication.
             here (`dict`): `path` and `image_root` on this machine, where they are not on the Hub.
 
         Raises:
             `MissingPartError`: a file is gone, or there is no place for it in the publication.
         """
-        is_held, has_root = "://" not in recorded["path"], "://" not in recorded.get("image_root", "")
-        if not is_held and ("image_root" not in recorded or not has_root):
+        is_held, has_root = not is_address(recorded.path), not is_address(recorded.image_root or "")
+        if not is_held and (recorded.image_root is None or not has_root):
             return  # all of it is on the Hub
-        name = recorded["name"]
-        for what in ("path", "image_root"):
-            if "://" not in recorded.get(what, "://"):
-                path_inside(
-                    self.target / DATA_FOLDER, recorded[what], f"`{what}` of source {name!r} in the run record"
-                )
+        name = recorded.name
+        for what, path in recorded.paths.items():
+            if not is_address(path):
+                path_inside(self.target / DATA_FOLDER, path, f"`{what}` of source {name!r} in the run record")
         if is_held and not ("path" in here and Path(here["path"]).exists()):
             raise MissingPartError(
                 f"the data of source {name!r}: {here.get('path')!r} is not there any more. Put it back, or leave out "
                 "--self_contained."
             )
-        config = SourceConfig.from_dict({**recorded, **here})
+        config = SourceConfig.from_dict({**recorded.to_dict(), **here})
         root = image_root_of(config) if has_root else Path(DATA_FOLDER)  # on the Hub: names are all that is read
         request = _request(config, root)
         parsed = parse_source(request, cache_dir=self.scratch)
@@ -127,7 +125,7 @@ class OwnData:
             yield f"own data of {', '.join(stages)}: {line}"
 
     def _add_files(self, source: _Source, path: Path) -> None:
-        wanted = f"{DATA_FOLDER}/{source.recorded['path']}"
+        wanted = f"{DATA_FOLDER}/{source.recorded.path}"
         for part in _data_files(path, source.request.split, self.scratch) if path.is_dir() else [Path()]:
             name = PurePosixPath(wanted, part).as_posix()
             known = self.files.setdefault(name, path / part)
@@ -138,7 +136,7 @@ class OwnData:
     def _add_images(self, source: _Source, root: Path | None) -> None:
         recorded = source.recorded
         is_file = root is not None and root.is_file()
-        archive = f"{DATA_FOLDER}/{recorded['image_root']}" if is_file else image_archive(recorded)
+        archive = f"{DATA_FOLDER}/{recorded.image_root}" if is_file else image_archive(recorded)
         copied = {str(self.files[name]) for name in source.files}
         for path in source.parsed.image_paths:
             reference: ImageReference = {"bytes": None, "path": path}
@@ -172,8 +170,8 @@ class OwnData:
             return  # `datasets` would keep a copy of it in the user's cache; `publish` looks at it before it sends
         path, root = request.path, request.image_root
         if source.is_held:
-            path = str(self.target / DATA_FOLDER / source.recorded["path"])
-            root = Path(path).parent if "://" not in source.recorded.get("image_root", "") else root
+            path = str(self.target / DATA_FOLDER / source.recorded.path)
+            root = Path(path).parent if not is_address(source.recorded.image_root or "") else root
         if source.archive is not None and (self.target / source.archive).is_file():
             root = self.target / source.archive
         after = parse_source(replace(request, path=path, image_root=root), cache_dir=self.scratch)
@@ -185,7 +183,7 @@ class OwnData:
         new = after.report.dropped - before.report.dropped
         why = next((str(after.report.examples[reason][0].error()) for reason in new), "")
         raise MissingPartError(
-            f"source {source.recorded['name']!r} of stage {source.stage} reads differently from inside the "
+            f"source {source.recorded.name!r} of stage {source.stage} reads differently from inside the "
             f"publication ({dict(new) or 'other records'}), so nobody could train on the same data: {why} Write image "
             "paths that start at `image_root`, train again, or leave out --self_contained."
         )
@@ -203,7 +201,7 @@ class OwnData:
         parts = [f"{len(source.files)} data files, {size:,} bytes", f"{len(there)} images, {sum(there):,} bytes"]
         parts += [f"{count} {what}" for what, count in counts.items() if count]
         places = dict.fromkeys([*([source.request.path] if source.is_held else []), str(source.request.image_root)])
-        return f"{source.recorded['name']}: {'; '.join(parts)}; from {', '.join(places)}"
+        return f"{source.recorded.name}: {'; '.join(parts)}; from {', '.join(places)}"
 
 
 def _request(config: SourceConfig, root: Path | None) -> ParseRequest:

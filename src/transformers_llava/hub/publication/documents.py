@@ -5,11 +5,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from transformers_llava.artifacts.card_facts import CardFacts, read_card_facts
 from transformers_llava.artifacts.limits import MAX_CARD_BYTES, MAX_CARD_MARKERS, MAX_TEXT_BYTES
-from transformers_llava.artifacts.run_record import stages_of
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import DocumentError, parse_yaml, read_json, read_yaml
 from transformers_llava.hub.cards.loss_curve import draw_curves
 from transformers_llava.hub.cards.merge import generated_parts
@@ -30,7 +29,7 @@ _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 
 def write_documents(
-    folder: Path, repo_id: str, run: dict[str, Any], *, allow_incomplete: bool, notes: list[str]
+    folder: Path, repo_id: str, run: RunRecord, *, allow_incomplete: bool, notes: list[str]
 ) -> list[str]:
     """
     Writes NOTICE, LICENSE.md, mof.yml, the loss curve and README.md into a publication.
@@ -42,11 +41,11 @@ def write_documents(
         `ValueError`: the card has gaps, or the Hub would refuse it.
     """
     facts = _facts(folder)
-    draw_curves(stages_of(run), folder)
+    draw_curves(run.stages, folder)
     write_eval_results(folder, read_results(folder, facts))
     statement = _write_licences(folder, run, facts, held_in=folder)
-    incomplete = missing_fields(folder, facts, statement)
-    card = render_card(folder, repo_id, facts, statement, allow_incomplete=allow_incomplete)
+    incomplete = missing_fields(folder, run, facts, statement)
+    card = render_card(folder, repo_id, run, facts, statement, allow_incomplete=allow_incomplete)
     errors, warnings = validate_card(card)
     if errors:
         raise ValueError("the Hub would refuse the card: " + "; ".join(errors))
@@ -58,7 +57,7 @@ def write_documents(
     return incomplete
 
 
-def check_documents(folder: Path, run: dict[str, Any], manifest: Manifest) -> Iterator[Found]:
+def check_documents(folder: Path, run: RunRecord, manifest: Manifest) -> Iterator[Found]:
     """Computes the documents again from the publication itself and compares."""
     with tempfile.TemporaryDirectory() as scratch:
         again = Path(scratch)
@@ -66,7 +65,7 @@ def check_documents(folder: Path, run: dict[str, Any], manifest: Manifest) -> It
             _check_inputs(folder)
             facts = _facts(folder)
             statement = _write_licences(again, run, facts, held_in=folder)
-            card = render_card(folder, manifest.repo_id, facts, statement, allow_incomplete=True)
+            card = render_card(folder, manifest.repo_id, run, facts, statement, allow_incomplete=True)
         except Exception as error:  # every field of these files may be of another type than it should be
             yield Found("documents", "failed", f"they cannot be computed again: {reason(error)}")
             return
@@ -125,12 +124,12 @@ def _facts(folder: Path) -> CardFacts:
     return read_card_facts(path) if path.is_file() else CardFacts()
 
 
-def statement_of(folder: Path, run: dict[str, Any], facts: CardFacts | None = None) -> LicenceStatement:
+def statement_of(folder: Path, run: RunRecord, facts: CardFacts | None = None) -> LicenceStatement:
     """What the licenses of a publication come to, with the facts that lie in it."""
-    return compose_licences(run, stages_of(run)[-1].run.get("mixture_lock"), facts or _facts(folder))
+    return compose_licences(run, run.own.mixture_lock, facts or _facts(folder))
 
 
-def _write_licences(target: Path, run: dict[str, Any], facts: CardFacts, *, held_in: Path) -> LicenceStatement:
+def _write_licences(target: Path, run: RunRecord, facts: CardFacts, *, held_in: Path) -> LicenceStatement:
     statement = statement_of(target, run, facts)
     statement.write(target, check_license_texts(statement.parts, held_in))
     write_openness(target, run, statement)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from transformers_llava.artifacts.run_record import read_run
+from transformers_llava.artifacts.run_record.record_file import RUN_NAME, read_checked_record
 from transformers_llava.conversion.conversion_report import REPORT_FILE
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.export import builtin_type
@@ -26,7 +26,7 @@ FACTS_NAME = "card.yaml"
 
 # Written by the run and of use to a stranger, in any layout.
 _OF_THE_RUN = (
-    *("run.json", "mixture.lock.json", "mixture.md", "evaluation.json", "metrics.jsonl", FACTS_NAME),
+    *(RUN_NAME, "mixture.lock.json", "mixture.md", "evaluation.json", "metrics.jsonl", FACTS_NAME),
     *("adapter", ".eval_results"),
 )
 _OF_THE_MODEL = (
@@ -96,7 +96,7 @@ def stage_publication(
         `ValueError`: it can not be published as it is; the message says why and what helps.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
-    run = read_run(checkpoint)
+    run = read_checked_record(checkpoint)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"{str(folder)!r} is not empty. Name a folder that may be filled.")
     for name, given in (("facts", facts), ("key", key)):

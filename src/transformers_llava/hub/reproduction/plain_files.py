@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transformers_llava.artifacts.limits import MAX_FOLDER_DEPTH, MAX_PUBLICATION_FILES, MAX_REPLAY_STEP_DIGITS
+from transformers_llava.artifacts.run_record.record_file import RUN_NAME
 from transformers_llava.artifacts.untrusted import DocumentError, read_json
 from transformers_llava.data.images.archives import is_archive
 
@@ -22,7 +23,8 @@ IMAGES = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", "
 
 _CHECKPOINT = re.compile(rf"checkpoint-[0-9]{{1,{MAX_REPLAY_STEP_DIGITS}}}")
 _OF_A_CHECKPOINT = re.compile(
-    r"trainable\.safetensors|model\.safetensors|run\.json|trainer_state\.json|optimizer\.pt|scheduler\.pt|scaler\.pt"
+    rf"trainable\.safetensors|model\.safetensors|{re.escape(RUN_NAME)}"
+    r"|trainer_state\.json|optimizer\.pt|scheduler\.pt|scaler\.pt"
     r"|rng_state(_[0-9]{1,5})?\.pth"
 )
 _OF_A_MODEL = re.compile(

@@ -3,13 +3,18 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from transformers_llava.artifacts.children import python_command, with_installed_code_only
-from transformers_llava.artifacts.run_record import RunRecordError, Stage, read_run
+from transformers_llava.artifacts.environment_variables import REPLAY_VARIABLE
+from transformers_llava.artifacts.run_record.mixture_sources import is_address
+from transformers_llava.artifacts.run_record.record_file import read_checked_record
+from transformers_llava.artifacts.run_record.recorded import RunRecordError
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.hub.recipe_folder import (
     OUTPUT_FOLDER,
     RECIPE_FOLDER,
@@ -18,17 +23,24 @@ from transformers_llava.hub.recipe_folder import (
     stage_command,
 )
 from transformers_llava.hub.reproduction.plain_files import UnsafeFileError, check_plain
-from transformers_llava.hub.reproduction.work_folder import ReproductionError, WorkFolder, fetch_base, own_bases
+from transformers_llava.hub.reproduction.work_folder import ReproductionError, WorkFolder, fetch_base
 from transformers_llava.hub.verification.report import VerificationReport
 from transformers_llava.hub.verification.verify import verify
 
 
-_REPLAY_VARIABLE = "TRANSFORMERS_LLAVA_REPLAY"  # of `artifacts.environment_variables`, which this room does not import
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "WANDB_API_KEY")
 # What the children need nothing of: whatever a library would do on its own, it does not reach the network.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
 # A permission to fetch data is none to fetch code or to report: these hold with every flag.
 _QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "disabled", "USE_HUB_KERNELS": "0"}
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A new checkpoint, and the record of the publication that it was trained from: `verify` takes both."""
+
+    checkpoint: Path
+    run: RunRecord
 
 
 def reproduce(
@@ -43,7 +55,7 @@ def reproduce(
     allow_base_download: bool = False,
     allow_dataset_folders: bool = False,
     say: Callable[[str], None] = lambda _: None,
-) -> Path:
+) -> Reproduction:
     """
     Trains a publication again.
 
@@ -66,7 +78,7 @@ def reproduce(
         say (`Callable`, *optional*): Told what happens, and what is not obeyed.
 
     Returns:
-        `Path`: The folder of the new checkpoint.
+        `Reproduction`: The folder of the new checkpoint, and the record that was read.
 
     Raises:
         `ReproductionError`: with what is missing, not safe, or not as published; or the stage that failed.
@@ -94,9 +106,10 @@ def reproduce(
             bases=bases or {},
             allow_remote_data=allow_remote_data,
             allow_dataset_folders=allow_dataset_folders,
+            run=run,
         )
         _check_verified(report)
-        for difference in environment_differences(work.stages[-1]):
+        for difference in environment_differences(work.run.own):
             say(f"other than then: {difference}; identical bits are not to be expected")
         stages = work.stages[-1:] if replay else work.stages
         if missing := work.missing_parts(stages):
@@ -105,8 +118,8 @@ def reproduce(
                 "said in brackets."
             )
         for stage in stages:
-            for base in own_bases(stage):
-                if base["origin"] == "hub":
+            for base in stage.own_bases:
+                if base.origin == "hub":
                     fetch_base(base, allow_download=allow_base_download, say=say)
         work.prepare(stages, replay=replay)
         arguments = ["--resume", str(work.state)] if replay else []
@@ -116,12 +129,12 @@ def reproduce(
     for stage in stages:
         say(f"stage {stage.name}")
         _train(stage, work.folder, arguments, is_online=allow_remote_data)
-    return work.folder / output_of(stages[-1])
+    return Reproduction(work.folder / output_of(stages[-1]), run)
 
 
 def environment_differences(stage: Stage) -> Iterator[str]:
     """Packages with a part in the result whose version is another one here."""
-    for name, was in stage.run["versions"].items():
+    for name, was in stage.versions.items():
         try:
             now = sys.version.split()[0] if name == "python" else version(name)
         except PackageNotFoundError:
@@ -130,12 +143,12 @@ def environment_differences(stage: Stage) -> Iterator[str]:
             yield f"{name} {now} (then {was})"
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> RunRecord:
     """The record of a publication whose files are plain ones."""
     if not folder.is_dir():
         raise ReproductionError(f"{str(folder)!r} is no folder.")
     check_plain(folder)
-    run = read_run(folder)
+    run = read_checked_record(folder)
     if not (folder / RECIPE_FOLDER).is_dir():
         raise ReproductionError(
             f"{folder.name!r} has no {RECIPE_FOLDER}/: it is a checkpoint, and no publication of one. `llava publish "
@@ -144,7 +157,7 @@ def _read(folder: Path) -> dict[str, Any]:
     return run
 
 
-def _check_settings(stages: list[Stage], say: Callable[[str], None]) -> None:
+def _check_settings(stages: Sequence[Stage], say: Callable[[str], None]) -> None:
     for stage in stages:
         settings = sorted_settings(stage)
         if settings.refused:
@@ -157,27 +170,27 @@ def _check_settings(stages: list[Stage], say: Callable[[str], None]) -> None:
             say(f"stage {stage.name}: not obeyed: {name} {why}")
 
 
-def _check_remote_data(stages: list[Stage], is_allowed: bool) -> None:
+def _check_remote_data(stages: Sequence[Stage], is_allowed: bool) -> None:
     if is_allowed:
         return
     for stage in stages:
-        for source in stage.run["mixture"]["sources"]:
-            places = [source[name] for name in ("path", "image_root") if "://" in (source.get(name) or "")]
-            if source.get("remote_images") == "fetch":
+        for source in stage.sources:
+            places = [path for path in source.paths.values() if is_address(path)]
+            if source.remote_images == "fetch":
                 places.append("the addresses in its records (`remote_images: fetch`)")
             if places:
                 raise ReproductionError(
-                    f"source {source['name']!r} of stage {stage.name} lies elsewhere: {', '.join(places)}. Nothing is "
+                    f"source {source.name!r} of stage {stage.name} lies elsewhere: {', '.join(places)}. Nothing is "
                     "asked of the network without your word: add --allow_remote_data."
                 )
 
 
 def _check_dataset_folders(work: WorkFolder, is_allowed: bool) -> None:
     for stage in [] if is_allowed else work.stages:
-        for source in work.mixture(stage)["sources"]:  # with the paths that the training will open
-            if work.is_held_folder(source["path"]):
+        for source in work.mixture(stage).sources:  # with the paths that the training will open
+            if work.is_held_folder(source.path):
                 raise ReproductionError(
-                    f"source {source['name']!r} of stage {stage.name} is a folder, and `datasets` opens whatever the "
+                    f"source {source.name!r} of stage {stage.name} is a folder, and `datasets` opens whatever the "
                     "files in it name. Look into it, then add --allow_dataset_folders."
                 )
 
@@ -204,7 +217,7 @@ def _train(stage: Stage, work: Path, arguments: list[str], *, is_online: bool) -
     command = [*python_command("transformers_llava.cli.main"), *words, *arguments]
     env = _environment(variables, is_online=is_online)
     if arguments:
-        env[_REPLAY_VARIABLE] = "1"
+        env[REPLAY_VARIABLE] = "1"
     log = work / OUTPUT_FOLDER / f"{stage.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
@@ -218,4 +231,4 @@ def _train(stage: Stage, work: Path, arguments: list[str], *, is_online: bool) -
         )
 
 
-__all__ = ["ReproductionError", "environment_differences", "reproduce"]
+__all__ = ["Reproduction", "ReproductionError", "environment_differences", "reproduce"]

@@ -1,12 +1,12 @@
 """Sort the settings of a recorded run: what is obeyed when it runs again, what is left out, what forbids to run it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from transformers_llava.artifacts.shapes import shown
+from transformers_llava.artifacts.run_record.field_checks import shown
 from transformers_llava.chat_templates import list_chat_templates
 
 
@@ -29,12 +29,12 @@ class Settings:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def settings_of(configuration: dict[str, Any], written: set[str], *, has_template: bool) -> Settings:
+def settings_of(configuration: Mapping[str, Any], written: set[str], *, has_template: bool) -> Settings:
     """
     Sorts every field that was in force.
 
     Args:
-        configuration (`dict`): Of a checked run record.
+        configuration (`Mapping`): Of a checked run record.
         written (`set[str]`): The fields that a user wrote; of the others nobody needs to hear.
         has_template (`bool`): The record holds the text of a template of the trainer's own.
     """

@@ -6,14 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from transformers_llava.artifacts.limits import MAX_SOURCE_REPEATS
-from transformers_llava.artifacts.untrusted import DocumentError, read_yaml
+from transformers_llava.artifacts.run_record.mixture_sources import Mixture, MixtureSource
+from transformers_llava.artifacts.untrusted import DocumentError
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.records.readers import HUB_SCHEME
 from transformers_llava.hub.recipe_folder import DATA_FOLDER, RECIPE_FOLDER
 from transformers_llava.hub.verification.present_files import PresentFiles
-
-
-_FIELDS = {"sources", "seed", "row_order"}
 
 
 @dataclass(frozen=True)
@@ -37,39 +35,33 @@ class Places:
     allow_dataset_folders: bool = False
 
 
-def locate_mixture(file: Path, places: Places) -> tuple[MixtureConfig, list[str]]:
+def locate_mixture(mixture: Mixture, places: Places) -> tuple[MixtureConfig, list[str]]:
     """
-    The mixture of a publication with paths of this machine, and what of it cannot be read here or may not be.
+    A stage's mixture with paths of this machine, and what of it cannot be read here or may not be.
+
+    Args:
+        mixture (`Mixture`): With paths that start in `recipe/`, see `hub.recipe_folder.mixture_of`.
+        places (`Places`): Where data may be read from.
 
     Raises:
-        `DocumentError`: it is no mixture, or names a path outside of its data.
+        `DocumentError`: it names a path outside of its data.
         `ValueError`: a source has a field that cannot be used.
     """
-    values = read_yaml(file)
-    sources = values.get("sources")
-    if not isinstance(sources, list) or set(values) - _FIELDS:
-        raise DocumentError(
-            f"{file.name!r} has other fields than {', '.join(sorted(_FIELDS))}, or no list of sources."
-        )
+    values = mixture.to_dict()
     not_here: list[str] = []
-    located: list[Any] = [_locate(source, places, not_here) for source in sources]
+    located: list[Any] = [_locate(source, places, not_here) for source in mixture.sources]
     return MixtureConfig(located, seed=values.get("seed", 0), row_order=values.get("row_order", "file")), not_here
 
 
-def _locate(source: Any, places: Places, not_here: list[str]) -> dict[str, Any]:
-    if not isinstance(source, dict) or not isinstance(source.get("name"), str):
-        raise DocumentError("a source of the mixture is no block of fields with a name.")
-    name, weight = source["name"], source.get("weight")
+def _locate(source: MixtureSource, places: Places, not_here: list[str]) -> dict[str, Any]:
+    located = source.to_dict()
+    name, weight = source.name, located.get("weight")
     if weight is not None and (not isinstance(weight, int | float) or not 0 < weight <= MAX_SOURCE_REPEATS):
         raise DocumentError(f"source {name!r} has the weight {weight!r}; at most {MAX_SOURCE_REPEATS} is drawn here.")
-    located = dict(source)
-    if source.get("remote_images", "refuse") != "refuse" and not places.allow_remote_data:
+    if source.remote_images != "refuse" and not places.allow_remote_data:
         not_here.append(f"source {name!r} fetches images by their addresses; --allow_remote_data does so")
-    for field in ("path", "image_root"):
-        value = source.get(field)
-        if value is None and field == "image_root":
-            continue
-        if isinstance(value, str) and value.startswith(HUB_SCHEME):
+    for field, value in source.paths.items():
+        if value.startswith(HUB_SCHEME):
             if not places.allow_remote_data:
                 not_here.append(f"source {name!r} lies at {value}; --allow_remote_data reads it there")
             continue

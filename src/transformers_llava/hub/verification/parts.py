@@ -1,31 +1,31 @@
 """Check that the data and base models that are here are the recorded ones."""
 
-import hashlib
 import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from transformers_llava.artifacts.digests import weights_digest
-from transformers_llava.artifacts.run_record import RunRecordError, Stage, read_run, stages_of
+from transformers_llava.artifacts.digests import listing_digest, weights_digest
+from transformers_llava.artifacts.run_record.base_model import BaseModel
+from transformers_llava.artifacts.run_record.record_file import RUN_NAME
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.data.mixture.lock import check_lock, compare_locks, make_lock
 from transformers_llava.data.mixture.mixture_building import build_mixture
-from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, base_of, mixture_name
+from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, base_of, mixture_of
 from transformers_llava.hub.verification.data_places import Places, locate_mixture
 from transformers_llava.hub.verification.findings import Found, guarded
 from transformers_llava.hub.verification.present_files import PresentFiles, list_present
 
 
-_ROLES = ("checkpoint", "language_model", "vision_tower")
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def check_parts(
     folder: Path,
+    run: RunRecord,
     data_root: str | Path | None,
     bases: dict[str, str],
     *,
@@ -39,10 +39,6 @@ def check_parts(
     Without the two permissions nothing is requested, and nothing is opened but files of the publication, of
     `data_root` and of `bases`.
     """
-    try:
-        stages = stages_of(read_run(folder))
-    except RunRecordError:
-        return  # said by level 1
     places = Places(
         folder / RECIPE_FOLDER,
         present or list_present(folder),
@@ -50,18 +46,20 @@ def check_parts(
         allow_remote_data,
         allow_dataset_folders,
     )
-    for stage in stages:
+    for stage in run.stages:
         yield from guarded(f"data of {stage.name}", partial(_check_data, stage, places))
-        yield from guarded(f"base models of {stage.name}", partial(_check_bases, stage, stages, places, bases))
+        yield from guarded(f"base models of {stage.name}", partial(_check_bases, stage, run, places, bases))
 
 
 def _check_data(stage: Stage, places: Places) -> Iterator[Found]:
-    name, recorded = f"data of {stage.name}", stage.run.get("mixture_lock")
+    name, recorded = f"data of {stage.name}", stage.mixture_lock
     if recorded is None:
         yield Found(name, "skipped", "a streamed run has no lock")
         return
-    check_lock(recorded, "the lock in run.json")
-    config, not_here = locate_mixture(places.recipe / mixture_name(stage), places)
+    check_lock(recorded, f"the lock in {RUN_NAME}")
+    # Level 1 has compared the mixture file with what the record gives, so it is not read again.
+    mixture = mixture_of(stage, lambda path: places.present.holds(f"{RECIPE_FOLDER}/{path}"))
+    config, not_here = locate_mixture(mixture, places)
     if not_here:
         yield Found(name, "skipped", "; ".join(not_here))
         return
@@ -78,58 +76,53 @@ def _check_data(stage: Stage, places: Places) -> Iterator[Found]:
     yield Found(name, "ok", f"{report.num_used:,} examples in the recorded order ({report.order_digest[:19]}){note}")
 
 
-def _check_bases(stage: Stage, stages: list[Stage], places: Places, bases: dict[str, str]) -> Iterator[Found]:
-    for base in stage.run["base_models"]:
-        if base["role"] not in _ROLES:
-            yield Found(f"base models of {stage.name}", "failed", f"{base['role']!r} is no role of a base model")
-        elif base["role"] == "checkpoint" and stage.number > 1:
-            yield _check_chain(stage, base, stages[stage.number - 2])
+def _check_bases(stage: Stage, run: RunRecord, places: Places, bases: dict[str, str]) -> Iterator[Found]:
+    for base in stage.base_models:
+        if stage.is_previous_output(base):
+            yield _check_chain(stage, base, run.before(stage))
         else:
             yield _check_base(stage, base, places, bases)
 
 
-def _check_base(stage: Stage, base: dict[str, Any], places: Places, bases: dict[str, str]) -> Found:
-    role, name = base["role"], f"{base['role']} of {stage.name}"
+def _check_base(stage: Stage, base: BaseModel, places: Places, bases: dict[str, str]) -> Found:
+    role, name = base.role, f"{base.role} of {stage.name}"
     given = bases.get(role)
     digest = held = None
     if given is not None:
         held = Path(given)
-    elif base["origin"] == "folder":
+    elif base.origin == "folder":
         inside = base_of(base)
         held = places.recipe / inside if f"{RECIPE_FOLDER}/{inside}" in places.present.folders else None
     else:
         held = _in_cache(base)
     digest = weights_digest(held) if held is not None else None
     if held is None or (digest is None and given is None):
-        return Found(
-            name, "skipped", f"the weights of {base['name']} are not here; name them with --base {role}=FOLDER"
-        )
+        return Found(name, "skipped", f"the weights of {base.name} are not here; name them with --base {role}=FOLDER")
     if digest is None:
         return Found(name, "failed", f"{str(given)!r} holds no weights")
-    if digest != base["digest"]:
+    if digest != base.digest:
         return Found(
             name,
             "failed",
-            f"these are not the weights of {base['name']} (sha256 {digest[:12]}, recorded {str(base['digest'])[:12]})",
+            f"these are not the weights of {base.name} (sha256 {digest[:12]}, recorded {str(base.digest)[:12]})",
         )
-    return Found(name, "ok", f"{base['name']}, weights {digest[:12]}")
+    return Found(name, "ok", f"{base.name}, weights {digest[:12]}")
 
 
-def _check_chain(stage: Stage, base: dict[str, Any], before: Stage) -> Found:
+def _check_chain(stage: Stage, base: BaseModel, before: Stage) -> Found:
     """A later stage started from what the one before has written."""
-    name, written = f"checkpoint of {stage.name}", before.run.get("weights") or {}
-    listing = "".join(f"{digest}  {file}\n" for file, digest in sorted(written.items()))
-    if not written or hashlib.sha256(listing.encode()).hexdigest() != base["digest"]:
+    name = f"checkpoint of {stage.name}"
+    if not before.weights or listing_digest(before.weights) != base.digest:
         return Found(name, "failed", f"it started from other weights than {before.name} has written")
     return Found(name, "ok", f"what {before.name} has written")
 
 
-def _in_cache(base: dict[str, Any]) -> Path | None:
+def _in_cache(base: BaseModel) -> Path | None:
     """A Hub repository at its recorded commit, if it is in the cache; nothing is fetched for a check."""
-    if not isinstance(base["revision"], str) or not _COMMIT.fullmatch(base["revision"]):
+    if base.revision is None or not _COMMIT.fullmatch(base.revision):
         return None
     try:
-        return Path(snapshot_download(base["name"], revision=base["revision"], local_files_only=True))
+        return Path(snapshot_download(base.name, revision=base.revision, local_files_only=True))
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from transformers_llava.artifacts.limits import MAX_YAML_BYTES
-from transformers_llava.artifacts.run_record import RUN_NAME, read_run
+from transformers_llava.artifacts.run_record.record_file import RUN_NAME
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import DocumentError, parse_yaml
 from transformers_llava.hub.publication.documents import COMPUTED, check_documents, read_text
 from transformers_llava.hub.publication.manifest import Manifest
@@ -17,12 +18,11 @@ from transformers_llava.hub.verification.present_files import PresentFiles
 _SHOWN = 5  # fields that differ
 
 
-def check_recomputed(folder: Path, manifest: Manifest, present: PresentFiles) -> Iterator[Found]:
+def check_recomputed(folder: Path, run: RunRecord, manifest: Manifest, present: PresentFiles) -> Iterator[Found]:
     """What is generated from the run record, generated again: recipe, licence statement, card."""
     try:
-        run = read_run(folder)
         texts = recipe_texts(run, lambda path: present.holds(f"{RECIPE_FOLDER}/{path}"))
-    except Exception as error:  # a record of any form: every field of it may be of another type
+    except Exception as error:  # such as a name of a stage that is part of no path
         yield Found(RUN_NAME, "failed", f"nothing can be recomputed from it: {reason(error)}")
         return
     yield from guarded("recipe", lambda: _check_recipe(folder, present, texts))

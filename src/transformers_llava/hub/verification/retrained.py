@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers_llava.artifacts.run_record import read_run, stages_of
+from transformers_llava.artifacts.run_record.record_file import RUN_NAME, read_checked_record
+from transformers_llava.artifacts.run_record.recorded import RunRecordError
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.data.mixture.lock import check_lock, compare_locks
@@ -25,8 +27,18 @@ _PLACES = {
 }
 
 
-def check_retrained(folder: Path, retrained: Path, layout: str) -> Iterator[tuple[str, str, Any, str]]:
-    """Level 3 and, where the tensors are not identical, level 4, with what was different about the run."""
+def check_retrained(
+    folder: Path, run: RunRecord | None, retrained: Path, layout: str
+) -> Iterator[tuple[str, str, Any, str]]:
+    """
+    Level 3 and, where the tensors are not identical, level 4, with what was different about the run.
+
+    Args:
+        folder (`Path`): The publication.
+        run (`RunRecord`, *optional*): Its record; `None` where that cannot be read, which level 1 says.
+        retrained (`Path`): What was trained again.
+        layout (`str`): Of the publication.
+    """
     name = "retrained weights"
     try:
         distance = _distance(folder, retrained, layout)
@@ -36,7 +48,8 @@ def check_retrained(folder: Path, retrained: Path, layout: str) -> Iterator[tupl
     if distance.identical:
         yield "L3", name, "ok", "every tensor is identical, bit for bit"
         return
-    reasons = "; ".join(_run_differences(folder, retrained)) or "the runs record no difference"
+    both = _both_records(run, retrained)
+    reasons = "; ".join(_run_differences(both)) or "the runs record no difference"
     faults = "".join(f", {fault}" for fault in distance.faults)
     yield "L3", name, "failed", f"{len(distance.different)} tensors differ{faults}; {reasons}"
     allowed = f"relative distance {distance.relative:.1e}, tolerance {TOLERANCE_WEIGHTS:.0e}"
@@ -44,7 +57,7 @@ def check_retrained(folder: Path, retrained: Path, layout: str) -> Iterator[tupl
         yield "L4", name, "ok", allowed
     else:
         yield "L4", name, "failed", f"{allowed}{faults}; {reasons}"
-    for found in guarded("first losses", lambda: [_compare_losses(folder, retrained)]):
+    for found in guarded("first losses", lambda: [_compare_losses(both)]):
         yield ("L4", *found)
 
 
@@ -62,34 +75,56 @@ def _layout_of(folder: Path) -> str:
     return "builtin" if kind in ("llava", "llava_next") else "open_llava"
 
 
-def _run_differences(folder: Path, retrained: Path) -> Iterator[str]:
-    """What the two records say differently: settings, data, base models, versions, hardware; of every stage."""
+_Both = tuple[RunRecord, RunRecord] | str  # or why they cannot be compared
+
+
+def _both_records(run: RunRecord | None, retrained: Path) -> _Both:
+    if run is None:
+        return f"{RUN_NAME} of the publication cannot be read"
     try:
-        yield from _differences(folder, retrained)
+        return run, read_checked_record(retrained)
+    except RunRecordError as error:
+        return reason(error)
+
+
+def _run_differences(both: _Both) -> Iterator[str]:
+    """What the two records say differently: settings, data, base models, versions, hardware; of every stage."""
+    if isinstance(both, str):
+        yield f"the runs cannot be compared ({both})"
+        return
+    try:
+        yield from _differences(*both)
     except Exception as error:  # a record of any form
         yield f"the runs cannot be compared ({reason(error)})"
 
 
-def _differences(folder: Path, retrained: Path) -> Iterator[str]:
-    for ours, theirs in zip(stages_of(read_run(folder)), stages_of(read_run(retrained)), strict=True):
-        for what in ("configuration", "versions", "hardware"):
-            for name in sorted(ours.run[what].keys() & theirs.run[what].keys()):
-                was, now = ours.run[what][name], theirs.run[what][name]
+def _differences(run: RunRecord, again: RunRecord) -> Iterator[str]:
+    for ours, theirs in zip(run.stages, again.stages, strict=True):
+        for first, second in (
+            (ours.configuration, theirs.configuration),
+            (ours.versions, theirs.versions),
+            (ours.hardware.to_dict(), theirs.hardware.to_dict()),
+        ):
+            for name in sorted(first.keys() & second.keys()):
+                was, now = first[name], second[name]
                 if was != now and name not in _PLACES:
                     yield f"{ours.name}: {name} was {was!r} and is {now!r}"
-        before, after = ours.run.get("mixture_lock"), theirs.run.get("mixture_lock")
+        before, after = ours.mixture_lock, theirs.mixture_lock
         if before and after:
-            check_lock(before, "the lock in run.json")
+            check_lock(before, f"the lock in {RUN_NAME}")
             check_lock(after, "the lock of the retrained run")
             yield from (f"{ours.name}: {what}" for what in compare_locks(before, after))
-        digests = {base["role"]: base["digest"] for base in theirs.run["base_models"]}
-        for base in ours.run["base_models"]:
-            if digests.get(base["role"]) != base["digest"] and ours.number == 1:
-                yield f"{ours.name}: another {base['role']} than {base['name']}"
+        digests = {base.role: base.digest for base in theirs.base_models}
+        for base in ours.own_bases:
+            if digests.get(base.role) != base.digest:
+                yield f"{ours.name}: another {base.role} than {base.name}"
 
 
-def _compare_losses(folder: Path, retrained: Path) -> Found:
-    name, (first, second) = "first losses", (_losses(folder), _losses(retrained))
+def _compare_losses(both: _Both) -> Found:
+    name = "first losses"
+    if isinstance(both, str):
+        return Found(name, "failed", f"it cannot be checked: {both}")
+    first, second = (_losses(run) for run in both)
     if not first or len(first) != len(second):
         return Found(name, "failed", f"{len(first)} are published, {len(second)} were made again: nothing to compare")
     wrong = [loss for loss in (*first, *second) if not isinstance(loss, int | float) or not math.isfinite(loss)]
@@ -100,9 +135,9 @@ def _compare_losses(folder: Path, retrained: Path) -> Found:
     return Found(name, "ok" if worst <= TOLERANCE_LOSS else "failed", message)
 
 
-def _losses(folder: Path) -> list[Any]:
+def _losses(run: RunRecord) -> list[Any]:
     """The first losses as recorded: one that is no number stands there as `null` or a word."""
-    return [entry["loss"] for entry in read_run(folder)["loss_history"] if "loss" in entry][:NUM_LOSSES]
+    return [loss for _, loss in run.own.losses][:NUM_LOSSES]
 
 
 __all__ = ["check_retrained"]

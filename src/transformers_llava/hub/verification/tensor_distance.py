@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from transformers_llava.artifacts.tensor_digests import combined_tensor_digest, tensor_digest, tensor_digests
+from transformers_llava.artifacts.tensor_digests import tensor_digest
 
 
 @dataclass(frozen=True)
@@ -103,4 +103,4 @@ def _open(folder: Path, stack: ExitStack) -> dict[str, Any]:
     return {name: file for file in files for name in file.keys()}  # noqa: SIM118
 
 
-__all__ = ["WeightDistance", "combined_tensor_digest", "tensor_digests", "weight_distance"]
+__all__ = ["WeightDistance", "weight_distance"]

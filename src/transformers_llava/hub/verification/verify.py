@@ -4,10 +4,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from transformers_llava.artifacts.digests import file_digest
+from transformers_llava.artifacts.run_record.record_file import RUN_NAME, read_checked_record
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.publication.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
 from transformers_llava.hub.verification.expectation import Expected, check_expected
 from transformers_llava.hub.verification.files import check_files, check_signature
-from transformers_llava.hub.verification.findings import Check, Found, guarded, limited
+from transformers_llava.hub.verification.findings import Check, Found, guarded, limited, reason
 from transformers_llava.hub.verification.parts import check_parts
 from transformers_llava.hub.verification.present_files import PresentFiles, TooManyFilesError, list_present
 from transformers_llava.hub.verification.recomputed import check_recomputed
@@ -26,6 +29,7 @@ def verify(
     public_key: str | Path | None = None,
     allow_remote_data: bool = False,
     allow_dataset_folders: bool = False,
+    run: RunRecord | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> VerificationReport:
     """
@@ -45,6 +49,8 @@ def verify(
         allow_remote_data (`bool`, *optional*): Reads data and images from the addresses that the mixture names.
         allow_dataset_folders (`bool`, *optional*): Lets `datasets` read folders of the publication, whose own files
             name what else it opens.
+        run (`RunRecord`, *optional*): That of the publication, from a caller that has read it; else it is read here,
+            once.
         progress (`Callable`, *optional*): Told what is looked at now.
 
     Returns:
@@ -68,12 +74,16 @@ def verify(
     )
     report.add("L0", check_expected(manifest.digest, expected))
     report.add("L0", guarded("signature", partial(check_signature, folder, public_key)))
+    run, unreadable = _record_of(folder, run)
     say("files and tensors")
     report.add("L1", guarded("files", partial(check_files, folder, manifest, present)))
-    report.add("L1", guarded("tensors", partial(check_weights, folder, manifest)))
+    report.add("L1", guarded("tensors", partial(check_weights, folder, run, manifest)))
     say("recipe, card and licences")
-    report.add("L1", guarded("recipe", partial(check_recomputed, folder, manifest, present)))
-    if "failed" in (report.status("L0"), report.status("L1")):
+    if run is None:
+        report.add("L1", unreadable)
+    else:
+        report.add("L1", guarded("recipe", partial(check_recomputed, folder, run, manifest, present)))
+    if run is None or "failed" in (report.status("L0"), report.status("L1")):
         why = "level 0 or 1 failed, so nothing is opened that the recipe names"
         report.checks.append(Check("L2", "data and base models", "skipped", why))
     else:
@@ -81,6 +91,7 @@ def verify(
         parts = partial(
             check_parts,
             folder,
+            run,
             data_root,
             bases or {},
             present=present,
@@ -90,8 +101,21 @@ def verify(
         report.add("L2", guarded("data and base models", parts))
     if retrained is not None:
         say("retrained weights")
-        report.checks += [Check(*found) for found in check_retrained(folder, Path(retrained), manifest.layout)]
+        report.checks += [Check(*found) for found in check_retrained(folder, run, Path(retrained), manifest.layout)]
     return report
+
+
+def _record_of(folder: Path, run: RunRecord | None) -> tuple[RunRecord | None, list[Found]]:
+    """The record that all checks are made of, read once; or nothing, and the finding that says why."""
+    try:
+        if run is None:
+            return read_checked_record(folder), []
+        if run.sha256 == file_digest(folder / RUN_NAME):
+            return run, []
+        why = "it is not the file that was read before: it was changed meanwhile"
+    except Exception as error:  # of a file of any form; of the file system
+        why = reason(error)
+    return None, [Found(RUN_NAME, "failed", f"nothing can be recomputed from it: {why}")]
 
 
 def _open(folder: Path, report: VerificationReport) -> tuple[Manifest, PresentFiles] | None:

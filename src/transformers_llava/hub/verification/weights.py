@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 
-from transformers_llava.artifacts.digests import file_digest
-from transformers_llava.artifacts.run_record import RUN_NAME, RunRecordError, read_run
+from transformers_llava.artifacts.digests import weight_digests
+from transformers_llava.artifacts.run_record.record_file import RUN_NAME
+from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.artifacts.tensor_digests import tensor_digest, tensor_digests
 from transformers_llava.artifacts.untrusted import DocumentError, checked_name, read_json
 from transformers_llava.conversion.weights.key_names import CLASSIC
@@ -23,8 +23,8 @@ _TOWER_LAYER = re.compile(r"(model\.vision_tower\.encoder\.layers\.)(\d+)(\..+)"
 _LAST_NORM = "model.vision_tower.post_layernorm."
 
 
-def check_weights(folder: Path, manifest: Manifest) -> Iterator[Found]:
-    """Every tensor as the manifest lists it, the index true, and both as the run has saved them."""
+def check_weights(folder: Path, run: RunRecord | None, manifest: Manifest) -> Iterator[Found]:
+    """Every tensor as the manifest lists it, the index true, and both as the run, where it can be read, saved them."""
     try:
         digests = tensor_digests(folder)
     except Exception as error:  # of safetensors, for a header that was changed
@@ -41,7 +41,9 @@ def check_weights(folder: Path, manifest: Manifest) -> Iterator[Found]:
     else:
         yield Found("tensors", "ok", f"{len(digests)} tensors, digest {manifest.tensors_digest[:12]}")
     yield from guarded("weight index", lambda: _check_index(folder))
-    yield from guarded(f"weights of {RUN_NAME}", lambda: _check_run(folder, manifest, digests))
+    if run is not None:
+        stage = run.own
+        yield from guarded(f"weights of {RUN_NAME}", lambda: _check_run(folder, stage, manifest, digests))
 
 
 def _check_index(folder: Path) -> Iterator[Found]:
@@ -68,14 +70,10 @@ def _check_index(folder: Path) -> Iterator[Found]:
         yield Found("weight index", "failed", f"{len(files)} weight files and no model.safetensors.index.json")
 
 
-def _check_run(folder: Path, manifest: Manifest, digests: dict[str, str]) -> Iterator[Found]:
-    name = f"weights of {RUN_NAME}"
-    try:
-        run = read_run(folder)
-    except RunRecordError:
-        return  # said where the recipe is computed again
-    recorded = run.get("tensors")
+def _check_run(folder: Path, stage: Stage, manifest: Manifest, digests: dict[str, str]) -> Iterator[Found]:
+    name, recorded = f"weights of {RUN_NAME}", stage.tensors
     if recorded:
+        # The one field that `read_checked_record` leaves to its reader, so that this finding has a name of its own.
         if not isinstance(recorded, dict) or not all(isinstance(one, str) for one in recorded.values()):
             yield Found(name, "failed", "`tensors` does not give a SHA-256 for every name")
             return
@@ -90,7 +88,7 @@ def _check_run(folder: Path, manifest: Manifest, digests: dict[str, str]) -> Ite
         else:
             yield Found(name, "ok", f"{len(recorded)} tensors are what the run has saved")
     elif manifest.layout == "open_llava":
-        yield _compare_files(folder, run, name)
+        yield _compare_files(folder, stage, name)
     else:
         yield Found(
             name,
@@ -100,11 +98,11 @@ def _check_run(folder: Path, manifest: Manifest, digests: dict[str, str]) -> Ite
         )
 
 
-def _compare_files(folder: Path, run: dict[str, Any], name: str) -> Found:
-    recorded = run.get("weights")
-    if not isinstance(recorded, dict) or not recorded:
+def _compare_files(folder: Path, stage: Stage, name: str) -> Found:
+    recorded = stage.weights
+    if not recorded:
         return Found(name, "failed", f"{RUN_NAME} names no weight file, so nothing says that these are the run's")
-    there = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    there = weight_digests(folder)
     different = sorted(one for one in recorded.keys() | there.keys() if recorded.get(one) != there.get(one))
     if different:
         was, found = str(recorded.get(different[0]))[:12], str(there.get(different[0]))[:12]

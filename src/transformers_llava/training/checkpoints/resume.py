@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from transformers_llava.artifacts.environment_variables import REPLAY_VARIABLE
-from transformers_llava.artifacts.run_record import FILE_NAME, read_run_record, without_places
+from transformers_llava.artifacts.run_record.portable_values import without_places
+from transformers_llava.artifacts.run_record.record_file import has_run_record, read_run_record
+from transformers_llava.artifacts.run_record.run_stages import Stage
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.resolve import base_models
@@ -74,10 +77,10 @@ def check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
     Raises:
         `RecipeError`: with every field that differs.
     """
-    if not (checkpoint / FILE_NAME).is_file():  # not written by us
+    if not has_run_record(checkpoint):  # not written by us
         return
-    record = read_run_record(checkpoint)
-    before, now = record["configuration"], without_places(_plain(recipe.to_dict()))
+    record = read_run_record(checkpoint).own
+    before, now = record.configuration, without_places(_plain(recipe.to_dict()))
     changed = [
         f"{name}: {before[name]!r} -> {now[name]!r}"
         for name in sorted(before.keys() & now.keys())
@@ -86,7 +89,7 @@ def check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
     changed = (
         [line for line in changed if not line.startswith(_BASE_MODELS)] if _same_bases(recipe, record) else changed
     )
-    batches = _batch(before, record["hardware"].get("world_size", 1)), _batch(now, max(1, recipe.sft.world_size))
+    batches = _batch(before, record.hardware.world_size), _batch(now, max(1, recipe.sft.world_size))
     if batches[0] != batches[1]:
         changed.append(f"examples per optimizer step: {batches[0]} -> {batches[1]}")
     if changed:
@@ -99,9 +102,9 @@ def check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
 
 def check_same_data(checkpoint: str | None, digest: str | None) -> None:
     """Refuses to go on with other records under the same name: the order of training would be another one."""
-    if checkpoint is None or digest is None or not (Path(checkpoint) / FILE_NAME).is_file():
+    if checkpoint is None or digest is None or not has_run_record(checkpoint):
         return
-    before = read_run_record(Path(checkpoint))["data"].get("order_digest")
+    before = read_run_record(checkpoint).own.data.order_digest
     if before and before != digest:
         raise RecipeError(
             f"the data are not what the checkpoint {Path(checkpoint).name!r} was trained on (digest of the examples "
@@ -110,20 +113,20 @@ def check_same_data(checkpoint: str | None, digest: str | None) -> None:
         )
 
 
-def _same_bases(recipe: Recipe, record: dict[str, Any]) -> bool:
+def _same_bases(recipe: Recipe, record: Stage) -> bool:
     """Whether the base models are the same by content, whatever they are called here."""
     if os.environ.get(REPLAY_VARIABLE):
         logger.warning("replaying: what was frozen is taken from the weights that are named now.")
         return True
-    if not record.get("base_models"):
+    if not record.base_models:
         return False
-    if any(recipe.to_dict()[name] != record["configuration"].get(name) for name in _BASE_MODELS):
-        digests = [base["digest"] for base in base_models(recipe.model)]
-        return digests == [base["digest"] for base in record["base_models"]]
+    if any(recipe.to_dict()[name] != record.configuration.get(name) for name in _BASE_MODELS):
+        digests = [base.digest for base in base_models(recipe.model)]
+        return digests == [base.digest for base in record.base_models]
     return True
 
 
-def _batch(configuration: dict[str, Any], world_size: int) -> int:
+def _batch(configuration: Mapping[str, Any], world_size: int) -> int:
     return int(
         configuration["per_device_train_batch_size"] * configuration["gradient_accumulation_steps"] * world_size
     )

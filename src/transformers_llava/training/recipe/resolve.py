@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from transformers_llava.artifacts.digests import commit_of_snapshot, weights_digest
-from transformers_llava.artifacts.run_record import FILE_NAME, read_run_record
+from transformers_llava.artifacts.run_record.base_model import ROLE_FIELDS, BaseModel
+from transformers_llava.artifacts.run_record.record_file import has_run_record, read_run_record
+from transformers_llava.artifacts.run_record.run_stages import Stage
 from transformers_llava.artifacts.snapshots import local_folder
 from transformers_llava.chat_templates import chat_template_info, load_chat_template
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
@@ -21,48 +23,31 @@ from transformers_llava.training.recipe.recipe_error import RecipeError
 logger = logging.getLogger(__name__)
 
 
-_ROLES = {
-    "checkpoint": ("model_name_or_path", "model_revision"),
-    "language_model": ("language_model_name_or_path", "language_model_revision"),
-    "vision_tower": ("vision_tower_name_or_path", "vision_tower_revision"),
-}
-
-
-def base_models(config: ModelConfig) -> list[dict[str, Any]]:
-    """
-    What a run starts from, by role, name, commit and content.
-
-    Returns:
-        `list[dict]`: with `role` (checkpoint, language_model, vision_tower), `name` (Hub id, or the last part of a
-        folder), `origin` (hub or folder), `revision` (commit on the Hub, where known), `digest` (SHA-256 of its weight
-        files, see `artifacts.digests`) and `weights_sha256` of a run of ours.
-    """
+def base_models(config: ModelConfig) -> tuple[BaseModel, ...]:
+    """What a run starts from, by role, name, commit and content."""
     described = []
-    for role, (name_field, revision_field) in _ROLES.items():
+    for role, (name_field, revision_field) in ROLE_FIELDS.items():
         name = getattr(config, name_field)
         if name is None:
             continue
         folder = local_folder(name, getattr(config, revision_field), with_weights=True)
         is_folder = Path(name).is_dir()
         described.append(
-            {
-                "role": role,
-                "name": Path(name).name if is_folder else name,
-                "origin": "folder" if is_folder else "hub",
-                "revision": None if is_folder or folder is None else commit_of_snapshot(folder),
-                "digest": None if folder is None else weights_digest(folder),
-            }
+            BaseModel(
+                role,
+                Path(name).name if is_folder else name,
+                origin="folder" if is_folder else "hub",
+                revision=None if is_folder or folder is None else commit_of_snapshot(folder),
+                digest=None if folder is None else weights_digest(folder),
+            )
         )
-    return described
+    return tuple(described)
 
 
-def previous_stages(config: ModelConfig) -> list[dict[str, Any]]:
+def previous_stages(config: ModelConfig) -> tuple[Stage, ...]:
     """The records of the stages that the checkpoint has behind it, the first one first."""
     folder = local_folder(config.model_name_or_path, config.model_revision)
-    if folder is None or not (folder / FILE_NAME).is_file():
-        return []
-    last = read_run_record(folder)
-    return [*last.pop("previous", []), last]
+    return () if folder is None or not has_run_record(folder) else read_run_record(folder).stages
 
 
 @dataclass(frozen=True)

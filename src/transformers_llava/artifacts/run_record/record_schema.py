@@ -16,7 +16,8 @@ from transformers_llava.artifacts.limits import (
     MAX_TEMPLATE_LENGTH,
     MAX_WEIGHT_FILES,
 )
-from transformers_llava.artifacts.shapes import (
+from transformers_llava.artifacts.run_record.base_model import ROLES
+from transformers_llava.artifacts.run_record.field_checks import (
     Shape,
     ShapeError,
     anything,
@@ -36,7 +37,6 @@ from transformers_llava.artifacts.shapes import (
 from transformers_llava.artifacts.untrusted import DocumentError, checked_name
 
 
-ROLES = ("checkpoint", "language_model", "vision_tower")
 NEEDED = ("configuration", "base_models", "mixture", "environment")  # without them nothing can be repeated
 
 _SHA256 = matching(r"[0-9a-f]{64}", "64 hexadecimal digits")
@@ -254,7 +254,7 @@ _ONE = mapping(_REQUIRED, {**_MORE, "previous": _NO_STAGE}, others=anything)
 _RUN = mapping(_REQUIRED, {**_MORE, "previous": listing(_ONE, most=MAX_STAGES - 1)}, others=anything)
 
 
-def check_run(run: Any) -> None:
+def check_record(run: Any) -> None:
     """
     Check a run record with the stages before it.
 
@@ -283,4 +283,4 @@ def _texts(value: Any) -> list[str]:
     return texts
 
 
-__all__ = ["NEEDED", "ROLES", "check_run", "data_place", "name_of_a_stage"]
+__all__ = ["NEEDED", "check_record", "data_place", "name_of_a_stage"]

@@ -1,0 +1,71 @@
+"""Make values fit to be published: JSON has no NaN, and a record names no path of this machine."""
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+
+def numbers_of_json(value: Any) -> Any:
+    """
+    JSON has no word for NaN and infinity: `null` stands in their place, and `not_finite` beside it says which it was.
+
+    ```python
+    >>> numbers_of_json({"step": 3, "loss": math.nan})
+    {'step': 3, 'loss': None, 'not_finite': {'loss': 'nan'}}
+    ```
+    """
+    if isinstance(value, dict):
+        named = {key: str(one) for key, one in value.items() if _is_no_number(one)}
+        plain = {key: numbers_of_json(one) for key, one in value.items()}
+        return {**plain, "not_finite": named} if named else plain
+    if isinstance(value, list | tuple):
+        return [numbers_of_json(one) for one in value]
+    return None if _is_no_number(value) else value
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def without_places(value: Any) -> Any:
+    """
+    JSON values with every absolute path cut to its last part, also in the middle of a sentence.
+
+    ```python
+    >>> without_places({"path": "/home/me/data/train.json", "text": "file '/data/a.jpg' is empty", "rate": "1/2"})
+    {'path': 'train.json', 'text': "file 'a.jpg' is empty", 'rate': '1/2'}
+    ```
+    """
+    if isinstance(value, dict):
+        return {key: without_places(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(item) for item in value]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        return value
+    if (os.path.isabs(value) or value.startswith("~")) and "\n" not in value:
+        return last_part(value)
+    value = _QUOTED_PATH.sub(lambda match: match[1] + last_part(match[2]) + match[1], value)
+    return _ABSOLUTE_PATH.sub(lambda match: last_part(match.group()), value)
+
+
+def last_part(path: str) -> str:
+    """The name of a file or folder; `~` for a user's own folder, whose name is the user's."""
+    is_home = _HOME.fullmatch(path.rstrip("/")) is not None or path.rstrip("/") == str(Path.home())
+    return "~" if is_home else Path(path).name
+
+
+_HOMES = r"/(?:home|Users|export/home)"
+_HOME = re.compile(rf"~|/root|{_HOMES}/[^/]+")
+# A folder may have spaces in its name ('/Users/john smith/x'): words are one part of a path if a slash follows.
+_WORD = r"[\w.+@%=-]+"
+_PART = rf"(?:{_WORD}(?: {_WORD}){{0,4}}(?=/)|{_WORD})"
+# Two or more parts behind a slash that starts a word: '/data/a.jpg'; not 'and/or', 'https://host/page', '</s>'.
+_ABSOLUTE_PATH = re.compile(rf"(?<![\w/.:<~\\])~?(?:/{_PART}){{2,}}")
+_QUOTED_PATH = re.compile(r"""(['"`])(~?/(?:(?!\1)[^/\n])+/(?:(?!\1)[^\n])*)\1""")  # whatever is in it
+
+
+__all__ = ["last_part", "numbers_of_json", "without_places"]

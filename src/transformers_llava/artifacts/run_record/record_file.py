@@ -1,0 +1,112 @@
+"""Write `run.json`, and read it: as `llava train` left it, or checked field by field where others wrote it."""
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from transformers_llava.artifacts.digests import combined_digest, weight_digests
+from transformers_llava.artifacts.limits import MAX_JSON_BYTES
+from transformers_llava.artifacts.run_record.field_checks import ShapeError
+from transformers_llava.artifacts.run_record.portable_values import numbers_of_json, without_places
+from transformers_llava.artifacts.run_record.record_schema import NEEDED, check_record
+from transformers_llava.artifacts.run_record.recorded import RunRecordError
+from transformers_llava.artifacts.run_record.run_stages import RunRecord
+from transformers_llava.artifacts.tensor_digests import RepeatedTensorError, tensor_digests
+from transformers_llava.artifacts.untrusted import DocumentError, parse_json, read_bytes, read_json
+
+
+logger = logging.getLogger(__name__)
+
+RUN_NAME = "run.json"
+
+
+def write_run_record(record: RunRecord, folder: str | os.PathLike) -> RunRecord:
+    """
+    Write `run.json` into a folder, with the digests of the weight files that lie there and of their tensors.
+
+    Returns:
+        `RunRecord`: The record with these digests.
+    """
+    folder = Path(folder)
+    weights = weight_digests(folder)
+    record = record.with_own(weights=weights, weights_sha256=combined_digest(weights), tensors=_tensor_digests(folder))
+    values = numbers_of_json(without_places(record.to_dict()))
+    path = folder / RUN_NAME
+    unfinished = path.with_suffix(".json.part")
+    text = json.dumps(values, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)  # a reader sees the old record or the new one, never half of one
+    return record
+
+
+def _tensor_digests(folder: Path) -> dict[str, str]:
+    """Of every tensor; without one where the folder is not of one checkpoint: a run must not end for its record."""
+    try:
+        return tensor_digests(folder)
+    except RepeatedTensorError as error:
+        logger.warning("run.json has no digests of tensors, so `llava verify` compares files alone: %s", error)
+        return {}
+
+
+def has_run_record(folder: str | os.PathLike) -> bool:
+    """Whether a run of ours has left its record in a folder."""
+    return (Path(folder) / RUN_NAME).is_file()
+
+
+def read_run_record(folder: str | os.PathLike) -> RunRecord:
+    """
+    The record beside a checkpoint, of this or an older version; what it does not say has its default.
+
+    Raises:
+        `FileNotFoundError`: there is none.
+        `RunRecordError`: it is no record.
+    """
+    try:
+        return RunRecord.from_dict(read_json(Path(folder) / RUN_NAME))
+    except DocumentError as error:
+        raise RunRecordError(f"{RUN_NAME} of {Path(folder).name!r} cannot be read: {error}") from error
+
+
+def read_checked_record(folder: Path) -> RunRecord:
+    """
+    The record beside a checkpoint, with every field checked that anybody here reads, and all that a publication needs.
+
+    Raises:
+        `RunRecordError`: there is none, it lacks what a publication needs, or a field holds what it must not.
+    """
+    try:
+        content = read_bytes(folder / RUN_NAME, MAX_JSON_BYTES)
+        values = parse_json(content, str(folder / RUN_NAME))
+    except FileNotFoundError as error:
+        raise RunRecordError(
+            f"{folder.name!r} has no {RUN_NAME}, so nobody could say how it was made. Publish what `llava train` has "
+            "saved."
+        ) from error
+    except DocumentError as error:
+        raise RunRecordError(f"{RUN_NAME} of {folder.name!r} cannot be read: {error}") from error
+    missing = [name for name in NEEDED if not values.get(name)]
+    if missing:
+        raise RunRecordError(
+            f"{RUN_NAME} of {folder.name!r} says nothing of {', '.join(missing)}, so the run cannot be repeated. It "
+            "was written by an older version; train again with this one."
+        )
+    try:
+        check_record(values)
+    except ShapeError as error:
+        raise RunRecordError(
+            f"{RUN_NAME} of {folder.name!r} is malformed: {error} Nothing of it is used; `llava train` writes no such "
+            "record."
+        ) from error
+    return replace(RunRecord.from_dict(values), sha256=hashlib.sha256(content).hexdigest())
+
+
+__all__ = [
+    "RUN_NAME",
+    "has_run_record",
+    "read_checked_record",
+    "read_run_record",
+    "write_run_record",
+]
