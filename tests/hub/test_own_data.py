@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from transformers_llava.artifacts.local_paths import PLACES_NAME
+from transformers_llava.artifacts.local_paths import LOCAL_PATHS_NAME
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import DocumentError
 from transformers_llava.data.mixture.config import MixtureConfig
@@ -97,8 +97,8 @@ def publish(folder: Path, *stages: tuple[dict, dict]) -> tuple[list[str], list[s
     runs, places = [run for run, _ in stages], [noted for _, noted in stages]
     run, noted = {**runs[-1], "previous": runs[:-1]}, {**places[-1], "previous": places[:-1]}
     checkpoint, publication, notes = folder / "checkpoint", folder / "publication", []
-    (checkpoint / PLACES_NAME).parent.mkdir(parents=True)
-    (checkpoint / PLACES_NAME).write_text(json.dumps(noted))
+    (checkpoint / LOCAL_PATHS_NAME).parent.mkdir(parents=True)
+    (checkpoint / LOCAL_PATHS_NAME).write_text(json.dumps(noted))
     publication.mkdir()
     record = RunRecord.from_dict(run)
     copied = copy_own_parts(record, checkpoint, publication, notes)
@@ -236,8 +236,8 @@ def test_of_a_base_model_go_its_own_files_and_only_if_it_is_the_recorded_one(tmp
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"sources": 5, "base_models": {}}', '{"sources": {"a": []}}', "null"])
-def test_a_note_of_places_that_is_none_is_refused_by_name(tmp_path: Path, text: str) -> None:
-    (tmp_path / PLACES_NAME).parent.mkdir(parents=True)
-    (tmp_path / PLACES_NAME).write_text(text)
+def test_a_note_of_local_paths_that_is_none_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / LOCAL_PATHS_NAME).parent.mkdir(parents=True)
+    (tmp_path / LOCAL_PATHS_NAME).write_text(text)
     with pytest.raises(DocumentError, match=r"places\.json"):
         copy_own_parts(RunRecord.from_dict({"mixture": {"sources": []}}), tmp_path, tmp_path / "out")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from transformers_llava.artifacts.local_paths import PLACES_NAME
+from transformers_llava.artifacts.local_paths import LOCAL_PATHS_NAME
 from transformers_llava.artifacts.run_record.record_file import read_checked_record
 from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
@@ -140,11 +140,11 @@ def test_own_parts_give_the_same_bytes_twice(checkpoint: Path, tmp_path: Path) -
 
 def test_parts_that_are_gone_are_named(checkpoint: Path, tmp_path: Path) -> None:
     run = read_checked_record(checkpoint)
-    with pytest.raises(MissingPartError, match=r"notes the places of 0 of its 2 stages"):
+    with pytest.raises(MissingPartError, match=r"notes the paths of 0 of its 2 stages"):
         copy_own_parts(run, tmp_path, tmp_path / "out")
     here = {"sources": {"toys": {"path": "/gone.json"}}, "base_models": {}}
-    (tmp_path / PLACES_NAME).parent.mkdir(parents=True)
-    (tmp_path / PLACES_NAME).write_text(json.dumps({**here, "previous": [here]}))
+    (tmp_path / LOCAL_PATHS_NAME).parent.mkdir(parents=True)
+    (tmp_path / LOCAL_PATHS_NAME).write_text(json.dumps({**here, "previous": [here]}))
     with pytest.raises(MissingPartError, match=r"the data of source 'toys': '/gone.json' is not there any more"):
         copy_own_parts(run, tmp_path, tmp_path / "out")
 

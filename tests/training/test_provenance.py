@@ -9,11 +9,12 @@ import pytest
 
 from transformers_llava.artifacts.digests import weights_digest
 from transformers_llava.artifacts.environment_variables import COMMAND_VARIABLE
+from transformers_llava.artifacts.local_paths import LOCAL_PATHS_NAME, write_local_paths
 from transformers_llava.artifacts.run_record.record_file import read_run_record
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.mixture_file import read_mixture_file
-from transformers_llava.training.provenance import PLACES_NAME, previous_places, published_mixture, write_places
+from transformers_llava.training.provenance import local_paths_of, previous_local_paths, published_mixture
 from transformers_llava.training.recipe.configs import ModelConfig
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
@@ -46,7 +47,7 @@ def test_the_second_stage_tells_what_both_stages_were_made_of(
     assert record["environment"]["torch"].startswith("2.")
     assert record["mixture"]["sources"][0]["path"] == "toys/train.json"
     assert record["mixture_lock"] == json.loads((second / "mixture.lock.json").read_text())
-    places = json.loads((second / PLACES_NAME).read_text())
+    places = json.loads((second / LOCAL_PATHS_NAME).read_text())
     assert places["base_models"] == {"checkpoint": str(first)}
     assert places["sources"]["toys"]["path"] == str(data_file)
     assert places["previous"][0]["base_models"]["language_model"] == str(parts / "language_model")
@@ -112,19 +113,21 @@ def test_every_recorded_path_stays_inside_and_stands_for_one_file_in_all_stages(
     before = [{"name": "toys", "path": str(tmp_path / "first.json"), "image_root": str(tmp_path / "images")}]
     stage = recipe_of(before)
     (first / "run.json").write_text(json.dumps({"mixture": published_mixture(stage).to_dict()}))
-    write_places(stage, first)
+    write_local_paths(first, local_paths_of(stage))
     (tmp_path / "other").mkdir()
     now = [{"name": "toys", "path": str(tmp_path / "other/first.json"), "image_root": str(tmp_path / "images")}]
     second = recipe_of(now, start=str(first))
     assert paths_of(second) == {"toys": ("toys/first_2.json", "toys/images")}
 
 
-def test_a_note_of_places_that_came_with_a_download_is_not_believed(tmp_path: Path) -> None:
+def test_a_note_of_local_paths_that_came_with_a_download_is_not_believed(tmp_path: Path) -> None:
     note = {"sources": {"x": {"path": "/home/me/private.json"}}, "base_models": {}, "previous": []}
     own, fetched, snapshot = tmp_path / "own", tmp_path / "fetched", tmp_path / "snapshots" / ("0" * 40)
     for folder in (own, fetched, snapshot):
-        (folder / PLACES_NAME).parent.mkdir(parents=True)
-        (folder / PLACES_NAME).write_text(json.dumps(note))
+        (folder / LOCAL_PATHS_NAME).parent.mkdir(parents=True)
+        (folder / LOCAL_PATHS_NAME).write_text(json.dumps(note))
     (fetched / ".cache/huggingface/download").mkdir()
-    found = [len(previous_places(ModelConfig(model_name_or_path=str(folder)))) for folder in (own, fetched, snapshot)]
+    found = [
+        len(previous_local_paths(ModelConfig(model_name_or_path=str(folder)))) for folder in (own, fetched, snapshot)
+    ]
     assert found == [1, 0, 0]

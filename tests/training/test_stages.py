@@ -106,7 +106,7 @@ def test_the_last_step_of_an_epoch_takes_what_is_left(run: Callable, data_file: 
     assert record.progress.global_step == 6  # two epochs of two whole steps and what is left
     weights = load_file(reference / "model.safetensors")
     for folder, other in runs.values():
-        assert other.progress["global_step"] == 6
+        assert other.progress.global_step == 6
         assert all(
             torch.allclose(t, weights[n], atol=1e-6) for n, t in load_file(folder / "model.safetensors").items()
         )

@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 from transformers import set_seed
 
+from transformers_llava.artifacts.local_paths import write_local_paths
 from transformers_llava.artifacts.run_record.measurements import DataCounts, Hardware, TrainedComponent
 from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
@@ -40,7 +41,7 @@ from transformers_llava.training.model.final_weights import finished_state
 from transformers_llava.training.model.pack_check import check_packs
 from transformers_llava.training.model.quantization import quantize_language_model
 from transformers_llava.training.model.stored_dtypes import main_dtypes, save_dtypes
-from transformers_llava.training.provenance import complete_record, write_places
+from transformers_llava.training.provenance import complete_record, local_paths_of
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
@@ -201,7 +202,7 @@ def _save(trainer: LlavaTrainer, data: RunData, resolved: ResolvedRecipe) -> Non
         save_dtypes(trainer.model.config, dtypes, output_dir)
     if trainer.args.should_save:
         data.write(output_dir)
-        write_places(resolved, output_dir)
+        write_local_paths(output_dir, local_paths_of(resolved))
     logger.info("saved %s", output_dir)
 
 

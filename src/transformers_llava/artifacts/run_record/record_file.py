@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from transformers_llava.artifacts.atomic_write import write_atomically
 from transformers_llava.artifacts.digests import combined_digest, weight_digests
 from transformers_llava.artifacts.limits import MAX_JSON_BYTES
 from transformers_llava.artifacts.run_record.field_checks import ShapeError
@@ -34,11 +35,8 @@ def write_run_record(record: RunRecord, folder: str | os.PathLike) -> RunRecord:
     weights = weight_digests(folder)
     record = record.with_own(weights=weights, weights_sha256=combined_digest(weights), tensors=_tensor_digests(folder))
     values = numbers_of_json(without_places(record.to_dict()))
-    path = folder / RUN_NAME
-    unfinished = path.with_suffix(".json.part")
     text = json.dumps(values, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)  # a reader sees the old record or the new one, never half of one
+    write_atomically(folder / RUN_NAME, text)
     return record
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub import try_to_load_from_cache
 
 from transformers_llava.artifacts.limits import MAX_LICENSE_FILE_BYTES, MAX_LICENSE_FILES
-from transformers_llava.artifacts.local_paths import read_places
+from transformers_llava.artifacts.local_paths import LocalPaths, read_local_paths
 from transformers_llava.artifacts.run_record.base_model import BaseModel
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.licenses.terms import UNKNOWN, read_terms, table
@@ -55,15 +55,15 @@ def copy_license_texts(run: RunRecord, parts: "list[LicencePart]", checkpoint: P
         `list[str]`: What was not copied, and why.
     """
     skipped = list(_copy_files(checkpoint / LICENSE_FOLDER, folder / LICENSE_FOLDER, by_hand=True))
-    places = read_places(checkpoint)
-    for stage, here in zip(run.stages, places or [{}] * len(run.stages), strict=False):
+    paths = read_local_paths(checkpoint) or [LocalPaths()] * len(run.stages)
+    for stage, here in zip(run.stages, paths, strict=False):
         for base in stage.own_bases:
             target = folder / LICENSE_FOLDER / _slug(base.name)
-            place = here.get("base_models", {}).get(base.role)
+            path = here.base_models.get(base.role)
             if base.origin == "hub":
                 _copy_cached(base, target)
-            elif place is not None and Path(place).is_dir():
-                skipped += _copy_files(Path(place), target)
+            elif path is not None and Path(path).is_dir():
+                skipped += _copy_files(Path(path), target)
     write_packaged_texts(parts, folder)
     return skipped
 

@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from transformers_llava.artifacts.digests import weights_digest
-from transformers_llava.artifacts.local_paths import PLACES_NAME, read_places
+from transformers_llava.artifacts.local_paths import LOCAL_PATHS_NAME, read_local_paths
 from transformers_llava.artifacts.run_record.base_model import BaseModel
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import checked_name
@@ -34,32 +34,32 @@ def copy_own_parts(run: RunRecord, checkpoint: Path, folder: Path, notes: list[s
 
     Args:
         run (`RunRecord`): The run record.
-        checkpoint (`Path`): With its note of places.
+        checkpoint (`Path`): With its note of local paths.
         folder (`Path`): The publication; nothing is written outside of it.
         notes (`list[str]`, *optional*): Gets a line for each source and base model, with counts and sizes.
 
     Raises:
         `MissingPartError`: something is not where it was, is not what it was, or has no place in a publication.
     """
-    places, stages = read_places(checkpoint), run.stages
-    if len(places) != len(stages):
+    paths, stages = read_local_paths(checkpoint), run.stages
+    if len(paths) != len(stages):
         raise MissingPartError(
-            f"{checkpoint.name!r} notes the places of {len(places)} of its {len(stages)} stages ({PLACES_NAME}), so "
-            "data and base models cannot be found. Publish where it was trained, or without --self_contained."
+            f"{checkpoint.name!r} notes the paths of {len(paths)} of its {len(stages)} stages ({LOCAL_PATHS_NAME}), "
+            "so data and base models cannot be found. Publish where it was trained, or without --self_contained."
         )
     notes = [] if notes is None else notes
     copied: list[Path] = []
     with tempfile.TemporaryDirectory(prefix="own_parts") as scratch:
         data = OwnData(folder / RECIPE_FOLDER, Path(scratch))
-        for stage, here in zip(stages, places, strict=True):
+        for stage, here in zip(stages, paths, strict=True):
             for source in stage.sources:
-                data.add(stage.name, source, here["sources"].get(source.name, {}))
+                data.add(stage.name, source, here.sources.get(source.name, {}))
         copied += data.write()
         notes += data.describe()
-    for stage, here in zip(stages, places, strict=True):
+    for stage, here in zip(stages, paths, strict=True):
         for base in stage.own_bases:
             if base.origin == "folder":
-                copied += _copy_base(base, here["base_models"].get(base.role), folder / RECIPE_FOLDER, notes)
+                copied += _copy_base(base, here.base_models.get(base.role), folder / RECIPE_FOLDER, notes)
     return copied
 
 

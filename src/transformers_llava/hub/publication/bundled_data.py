@@ -3,7 +3,7 @@
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -59,14 +59,14 @@ class OwnData:
     sources: list[_Source] = field(default_factory=list)
     _sizes: dict[str, dict[str, int | None]] = field(default_factory=dict)  # None: there is no such image
 
-    def add(self, stage: str, recorded: MixtureSource, here: dict[str, str]) -> None:
+    def add(self, stage: str, recorded: MixtureSource, here: Mapping[str, str]) -> None:
         """
         Take along what one source names.
 
         Args:
             stage (`str`): Name of the stage, for messages.
             recorded (`MixtureSource`): As the run record has it: its paths are those inside the publication.
-            here (`dict`): `path` and `image_root` on this machine, where they are not on the Hub.
+            here (`Mapping`): `path` and `image_root` on this machine, where they are not on the Hub.
 
         Raises:
             `MissingPartError`: a file is gone, or there is no place for it in the publication.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.artifacts.atomic_write import write_atomically
 from transformers_llava.artifacts.digests import file_digest
 from transformers_llava.artifacts.limits import MIN_EXPECTED_DIGITS
 from transformers_llava.artifacts.tensor_digests import combined_tensor_digest, tensor_digests
@@ -85,7 +86,7 @@ def write_manifest(folder: Path, *, layout: str, repo_id: str, incomplete: list[
     """Lists a folder that is otherwise complete, and writes `manifest.json` into it."""
     manifest = Manifest(layout, repo_id, listed_files(folder), tensor_digests(folder), sorted(incomplete or []))
     text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    write_atomically(folder / MANIFEST_NAME, text)  # it comes last: a folder with a manifest is whole
     return manifest
 
 
