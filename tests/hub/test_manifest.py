@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from transformers_llava.artifacts.tensor_digests import combined_tensor_digest, tensor_digests
 from transformers_llava.hub.publication.manifest import ManifestError, read_manifest, write_manifest
-from transformers_llava.hub.verification.tensor_distance import weight_distance
+from transformers_llava.hub.verification.checks.tensor_distance import weight_distance
 
 
 @pytest.fixture

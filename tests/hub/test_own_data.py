@@ -20,7 +20,7 @@ from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.hub.publication.bundle import copy_own_parts
 from transformers_llava.hub.publication.bundled_data import MissingPartError
 from transformers_llava.hub.recipe_folder import write_recipe_folder
-from transformers_llava.hub.verification.parts import check_parts
+from transformers_llava.hub.verification.checks.data_and_bases import check_parts
 
 from .publications import whole_record
 

@@ -17,8 +17,8 @@ from transformers_llava.hub.publication.stage import stage_publication
 from transformers_llava.hub.reproduction import reproduce as reproducing
 from transformers_llava.hub.reproduction.reproduce import reproduce
 from transformers_llava.hub.reproduction.work_folder import ReproductionError
-from transformers_llava.hub.verification.parts import check_parts
-from transformers_llava.hub.verification.retrained import check_retrained
+from transformers_llava.hub.verification.checks.data_and_bases import check_parts
+from transformers_llava.hub.verification.checks.retrained import check_retrained
 
 from .two_stages import shared_two_stages
 

@@ -14,8 +14,8 @@ from transformers_llava.artifacts.run_record.portable_values import numbers_of_j
 from transformers_llava.artifacts.run_record.record_file import read_checked_record, write_run_record
 from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
-from transformers_llava.hub.verification.retrained import check_retrained
-from transformers_llava.hub.verification.tensor_distance import weight_distance
+from transformers_llava.hub.verification.checks.retrained import check_retrained
+from transformers_llava.hub.verification.checks.tensor_distance import weight_distance
 
 from .publications import whole_record
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from transformers_llava.hub.publication.manifest import read_manifest, write_manifest
 from transformers_llava.hub.publication.stage import stage_publication
-from transformers_llava.hub.verification.report import VerificationReport
+from transformers_llava.hub.verification.verification_report import VerificationReport
 from transformers_llava.hub.verification.verify import verify
 
 from .two_stages import shared_two_stages

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers_llava.hub.publication.manifest import Manifest, ManifestError, read_manifest
 from transformers_llava.hub.publication.stage import stage_publication
 from transformers_llava.hub.verification.findings import printable
-from transformers_llava.hub.verification.report import VerificationReport
+from transformers_llava.hub.verification.verification_report import VerificationReport
 from transformers_llava.hub.verification.verify import verify
 
 from .mutations import mutate

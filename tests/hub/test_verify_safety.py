@@ -17,7 +17,7 @@ from transformers_llava.hub.publication.documents import write_documents
 from transformers_llava.hub.publication.manifest import read_manifest
 from transformers_llava.hub.recipe_folder import write_recipe_folder
 from transformers_llava.hub.verification.present_files import list_present
-from transformers_llava.hub.verification.report import VerificationReport
+from transformers_llava.hub.verification.verification_report import VerificationReport
 from transformers_llava.hub.verification.verify import verify
 
 from .publications import linked_copy, replace, shared_publication, write_manifest_anew

@@ -41,13 +41,13 @@ from transformers_llava.training.model.final_weights import finished_state
 from transformers_llava.training.model.pack_check import check_packs
 from transformers_llava.training.model.quantization import quantize_language_model
 from transformers_llava.training.model.stored_dtypes import main_dtypes, save_dtypes
-from transformers_llava.training.provenance import complete_record, local_paths_of
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 from transformers_llava.training.recipe.requirements import check_requirements
 from transformers_llava.training.recipe.resolve import ResolvedRecipe, resolve_recipe
 from transformers_llava.training.run_data.run_data import RunData, read_data
+from transformers_llava.training.run_inputs import complete_record, local_paths_of
 from transformers_llava.training.trainer import LlavaTrainer
 
 

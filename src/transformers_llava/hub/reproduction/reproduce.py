@@ -24,7 +24,7 @@ from transformers_llava.hub.recipe_folder import (
 )
 from transformers_llava.hub.reproduction.plain_files import UnsafeFileError, check_plain
 from transformers_llava.hub.reproduction.work_folder import ReproductionError, WorkFolder, fetch_base
-from transformers_llava.hub.verification.report import VerificationReport
+from transformers_llava.hub.verification.verification_report import VerificationReport
 from transformers_llava.hub.verification.verify import verify
 
 

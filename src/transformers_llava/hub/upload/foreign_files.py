@@ -13,7 +13,7 @@ from transformers_llava.hub.publication.manifest import NOT_LISTED, listed_files
 from transformers_llava.hub.publication.signing import sign
 from transformers_llava.hub.publication.stage import Publication
 from transformers_llava.hub.upload.remote import RemoteState, differing_files, read_remote_text
-from transformers_llava.hub.verification.files import is_harmless
+from transformers_llava.hub.verification.checks.listed_files import is_harmless
 
 
 NOT_OURS_NAME = "not_ours.json"  # in a publication: files that lay there before and were kept; the manifest pins them

@@ -8,15 +8,15 @@ from transformers_llava.artifacts.digests import file_digest
 from transformers_llava.artifacts.run_record.record_file import RUN_NAME, read_checked_record
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.publication.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
+from transformers_llava.hub.verification.checks.data_and_bases import check_parts
+from transformers_llava.hub.verification.checks.listed_files import check_files, check_signature
+from transformers_llava.hub.verification.checks.recomputed import check_recomputed
+from transformers_llava.hub.verification.checks.retrained import check_retrained
+from transformers_llava.hub.verification.checks.saved_weights import check_weights
 from transformers_llava.hub.verification.expectation import Expected, check_expected
-from transformers_llava.hub.verification.files import check_files, check_signature
 from transformers_llava.hub.verification.findings import Check, Found, guarded, limited, reason
-from transformers_llava.hub.verification.parts import check_parts
 from transformers_llava.hub.verification.present_files import PresentFiles, TooManyFilesError, list_present
-from transformers_llava.hub.verification.recomputed import check_recomputed
-from transformers_llava.hub.verification.report import VerificationReport
-from transformers_llava.hub.verification.retrained import check_retrained
-from transformers_llava.hub.verification.weights import check_weights
+from transformers_llava.hub.verification.verification_report import VerificationReport
 
 
 def verify(

@@ -14,11 +14,11 @@ from transformers_llava.artifacts.run_record.record_file import read_run_record
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.mixture_file import read_mixture_file
-from transformers_llava.training.provenance import local_paths_of, previous_local_paths, published_mixture
 from transformers_llava.training.recipe.configs import ModelConfig
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.resolve import ResolvedRecipe, resolve_recipe
+from transformers_llava.training.run_inputs import local_paths_of, previous_local_paths, published_mixture
 
 
 def test_the_second_stage_tells_what_both_stages_were_made_of(

@@ -12,8 +12,8 @@ from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.data.mixture.lock import check_lock, compare_locks
+from transformers_llava.hub.verification.checks.tensor_distance import WeightDistance, weight_distance
 from transformers_llava.hub.verification.findings import Found, guarded, reason
-from transformers_llava.hub.verification.tensor_distance import WeightDistance, weight_distance
 
 
 TOLERANCE_WEIGHTS = 1e-4  # relative distance that another order of the same sums explains in a short run

@@ -15,7 +15,7 @@ from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.data.mixture.lock import check_lock, compare_locks, make_lock
 from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, base_of, mixture_of
-from transformers_llava.hub.verification.data_places import Places, locate_mixture
+from transformers_llava.hub.verification.checks.mixture_paths import Places, locate_mixture
 from transformers_llava.hub.verification.findings import Found, guarded
 from transformers_llava.hub.verification.present_files import PresentFiles, list_present
 
