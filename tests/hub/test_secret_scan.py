@@ -25,7 +25,7 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 from tests.hub.secret_kinds import PATHS, SECRETS
 
-from transformers_llava.hub.secrets import files as scan_files
+from transformers_llava.hub.secrets import pieces as scan_pieces
 from transformers_llava.hub.secrets import rules as scan_rules
 from transformers_llava.hub.secrets import scan as scanning
 from transformers_llava.hub.secrets.scan import Finding, scan_folder
@@ -255,7 +255,7 @@ def test_what_was_not_looked_into_is_said_with_its_reason_and_size(tmp_path: Pat
 def test_bombs_are_left_at_their_bound_and_the_rest_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan_files.Reading, "__init__", _with_bounds(bytes_left=2**20, members_left=5))
+    monkeypatch.setattr(scan_pieces.Reading, "__init__", _with_bounds(bytes_left=2**20, members_left=5))
     (tmp_path / "zeros.gz").write_bytes(gzip.compress(bytes(50 * 2**20)))
     (tmp_path / "spaces.zip").write_bytes(_zip(b" " * (50 * 2**20)))
     nested = LINE
@@ -280,9 +280,9 @@ def test_bombs_are_left_at_their_bound_and_the_rest_is_counted(
 
 
 def _with_bounds(**bounds: int) -> Callable[..., None]:
-    usual = scan_files.Reading.__init__
+    usual = scan_pieces.Reading.__init__
 
-    def init(self: scan_files.Reading, name: str) -> None:
+    def init(self: scan_pieces.Reading, name: str) -> None:
         usual(self, name, **bounds)
 
     return init
@@ -299,13 +299,13 @@ def test_a_damaged_file_never_raises(tmp_path: Path) -> None:
                 generator.randrange(256)
             )
         (tmp_path / "damaged").write_bytes(content[: generator.choice([len(content), len(content) // 2])])
-        reading = scan_files.Reading("damaged")
-        for piece in scan_files.read_pieces(tmp_path / "damaged", reading):
+        reading = scan_pieces.Reading("damaged")
+        for piece in scan_pieces.read_pieces(tmp_path / "damaged", reading):
             assert isinstance(piece.text, str), (number, name)
 
 
 def test_a_token_across_the_edge_of_two_chunks_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_files, "SCAN_CHUNK_BYTES", 20_000)
+    monkeypatch.setattr(scan_pieces, "SCAN_CHUNK_BYTES", 20_000)
     for shift in (-40, -20, -3, 0, 5):
         text = "line\n" * ((20_000 + shift) // 5) + f"{TOKEN} " + "line\n" * 10_000 + f"{TOKEN}\n"
         (tmp_path / f"{shift}.txt").write_text(text)

@@ -53,10 +53,7 @@ STILL_TO_MOVE: dict[str, int] = {
     "tests/modeling": 13,
     "tests/training": 25,
     "build": 2,
-    "files": 2,
-    "formats": 2,
     "pack_probe": 2,
-    "parts": 2,
     "source": 2,
 }
 

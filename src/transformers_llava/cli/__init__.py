@@ -1,1 +1,1 @@
-"""The command line: `llava COMMAND ...`."""
+"""Parse the command line `llava COMMAND ...` and run the command."""

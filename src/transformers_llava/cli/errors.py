@@ -1,4 +1,4 @@
-"""What a command says when a person asked for something that can not be done."""
+"""Define what a command raises when its user asked for something that cannot be done."""
 
 
 class CommandError(ValueError):

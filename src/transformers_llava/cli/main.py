@@ -1,4 +1,4 @@
-"""The `llava` command: one screen of parser, one module per command, imported only when it is the one to run."""
+"""Run the `llava` command: one screen of parser, and one module per command, imported only when it runs."""
 
 import argparse
 import importlib

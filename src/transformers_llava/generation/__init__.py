@@ -1,1 +1,1 @@
-"""Loaded models to answers."""
+"""Answer questions with loaded models."""

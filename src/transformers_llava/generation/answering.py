@@ -1,4 +1,4 @@
-"""Pictures and many questions to answers: the pictures and all before the question are computed once."""
+"""Answer many questions about the same images: these, and all before the question, are computed once."""
 
 import copy
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""One file per command, with `add_parser(subparsers)` and `run(args)`; heavy imports happen inside `run`."""
+"""Hold one file per command, with `add_parser(subparsers)` and `run(args)`; `run` does the heavy imports."""

@@ -1,4 +1,4 @@
-"""`llava convert`: a checkpoint of any kind to a folder that loads with one line."""
+"""Run `llava convert`: turn a checkpoint of any kind into a folder that loads with one line."""
 
 import argparse
 from typing import Any

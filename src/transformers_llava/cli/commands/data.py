@@ -1,4 +1,4 @@
-"""`llava data`: what a mixture is made of, written down, compared with what was written down, and where to get it."""
+"""Run `llava data`: lock what a mixture is made of, compare it with the lock, and say where to get it."""
 
 import argparse
 from pathlib import Path

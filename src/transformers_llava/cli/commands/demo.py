@@ -1,4 +1,4 @@
-"""`llava demo`: the whole chain on this machine's CPU, in minutes."""
+"""Run `llava demo`: the whole chain on this machine's CPU, in minutes."""
 
 import argparse
 from typing import Any

@@ -1,4 +1,4 @@
-"""`llava env`: versions and hardware, for a bug report; nothing that names the machine."""
+"""Run `llava env`: print versions and hardware for a bug report, and nothing that names the machine."""
 
 import argparse
 from typing import Any

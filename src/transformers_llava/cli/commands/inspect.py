@@ -1,4 +1,4 @@
-"""`llava inspect`: what a run would read, how a chat template is written, what a checkpoint is made of."""
+"""Run `llava inspect`: show what a run would read, how a chat template is written, what a model is made of."""
 
 import argparse
 from typing import Any

@@ -1,4 +1,4 @@
-"""`llava publish`: a checkpoint to the Hub, with everything a stranger needs to check and rebuild it."""
+"""Run `llava publish`: send a checkpoint to the Hub with everything that others need to check and rebuild it."""
 
 import argparse
 from typing import Any

@@ -1,4 +1,4 @@
-"""`llava recipes`: list, show and copy the packaged recipes, and list the fields that one may use."""
+"""Run `llava recipes`: list, show and copy the packaged recipes, and list the fields that one may use."""
 
 import argparse
 from pathlib import Path

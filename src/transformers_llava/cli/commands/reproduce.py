@@ -1,4 +1,4 @@
-"""`llava reproduce`: train a publication again from nothing but itself, and compare with what was published."""
+"""Run `llava reproduce`: train a publication again from nothing but itself, and compare with what was published."""
 
 import argparse
 from typing import Any

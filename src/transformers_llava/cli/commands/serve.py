@@ -1,4 +1,4 @@
-"""`llava serve`: answer OpenAI clients over HTTP, with one checkpoint of any layout."""
+"""Run `llava serve`: answer OpenAI clients over HTTP, with one checkpoint of any layout."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`llava train`: one stage of training from a recipe."""
+"""Run `llava train`: train one stage from a recipe, or plan it."""
 
 import argparse
 from pathlib import Path

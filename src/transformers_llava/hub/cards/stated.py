@@ -1,5 +1,4 @@
-"""
-Render packaged recipes and a `card.yaml` as the card of a model that others have trained, or that is not trained yet.
+"""Render packaged recipes and a `card.yaml` as the card of a model that others trained, or that nobody has yet.
 
 `python -m transformers_llava.hub.cards.stated hub_cards` renders the cards of a folder again.
 """

@@ -1,4 +1,4 @@
-"""A card's metadata to what the Hub would say about it: its own check, done without a network."""
+"""Check a card's metadata as the Hub would, without a network."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A publication to `mof.yml`: what of it is open, under what licence, as the Model Openness Framework lists it."""
+"""Write `mof.yml`: what of a publication is open, under what license, in the Model Openness Framework's terms."""
 
 from pathlib import Path
 

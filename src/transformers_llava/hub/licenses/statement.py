@@ -10,7 +10,7 @@ from transformers_llava.artifacts.card_facts import CardFacts
 from transformers_llava.artifacts.run_record.mixture_sources import MixtureSource, StatedData
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.cards.markdown import write_table
-from transformers_llava.hub.licenses.parts import LicencePart
+from transformers_llava.hub.licenses.license_part import LicencePart
 from transformers_llava.hub.licenses.terms import UNKNOWN, VERDICTS, read_terms, table, worst
 from transformers_llava.hub.licenses.texts import TextsReport
 

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from huggingface_hub import try_to_load_from_cache
 
@@ -13,11 +12,9 @@ from transformers_llava.artifacts.limits import MAX_LICENSE_FILE_BYTES, MAX_LICE
 from transformers_llava.artifacts.local_paths import LocalPaths, read_local_paths
 from transformers_llava.artifacts.run_record.base_model import BaseModel
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
+from transformers_llava.hub.licenses.license_part import LicencePart
 from transformers_llava.hub.licenses.terms import UNKNOWN, read_terms, table
 
-
-if TYPE_CHECKING:
-    from transformers_llava.hub.licenses.parts import LicencePart
 
 LICENSE_FOLDER = "licenses"
 _TEXTS = Path(__file__).parent / "license_texts"
@@ -41,7 +38,7 @@ class TextsReport:
     missing: list[str]
 
 
-def copy_license_texts(run: RunRecord, parts: "list[LicencePart]", checkpoint: Path, folder: Path) -> list[str]:
+def copy_license_texts(run: RunRecord, parts: list[LicencePart], checkpoint: Path, folder: Path) -> list[str]:
     """
     Copies texts into `licenses/`: those beside the checkpoint, those of base models, and packaged ones.
 
@@ -68,7 +65,7 @@ def copy_license_texts(run: RunRecord, parts: "list[LicencePart]", checkpoint: P
     return skipped
 
 
-def write_packaged_texts(parts: "list[LicencePart]", folder: Path) -> None:
+def write_packaged_texts(parts: list[LicencePart], folder: Path) -> None:
     """The texts that this package has, for every base model that has not brought its own."""
     for part, key in _asked_for(parts):
         rule = table()["terms"].get(key, {})
@@ -86,7 +83,7 @@ def write_packaged_texts(parts: "list[LicencePart]", folder: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def check_license_texts(parts: "list[LicencePart]", folder: Path) -> TextsReport:
+def check_license_texts(parts: list[LicencePart], folder: Path) -> TextsReport:
     """What a publication holds of the texts that its parts ask for."""
     root = folder / LICENSE_FOLDER
     present = sorted(path.relative_to(folder).as_posix() for path in root.rglob("*") if path.is_file())
@@ -107,7 +104,7 @@ def check_license_texts(parts: "list[LicencePart]", folder: Path) -> TextsReport
     return TextsReport(present, list(dict.fromkeys(missing)))
 
 
-def _asked_for(parts: "list[LicencePart]") -> "Iterator[tuple[LicencePart, str]]":
+def _asked_for(parts: list[LicencePart]) -> Iterator[tuple[LicencePart, str]]:
     """Base models with a license whose text goes along; of licenses without a rule we cannot know that it does not."""
     for part in parts:
         if part.kind != "component":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transformers_llava.artifacts.limits import SCAN_MAX_FINDINGS, SCAN_OVERLAP
-from transformers_llava.hub.secrets.files import Piece, Reading, read_pieces
+from transformers_llava.hub.secrets.pieces import Piece, Reading, read_pieces
 from transformers_llava.hub.secrets.rules import Match, Rule, find, load_rules, name_rules
 
 

@@ -23,7 +23,7 @@ from transformers_llava.artifacts.limits import (
     SCAN_MAX_SKIPPED_BYTES,
     SCAN_MAX_VALUE_BYTES,
 )
-from transformers_llava.hub.secrets import formats as scan_formats
+from transformers_llava.hub.secrets import binary_texts
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _next_member(reading: Reading, size: int) -> bool:
 def _read_member(content: IO[bytes], name: str, size: int, reading: Reading, depth: int) -> Iterator[Piece]:
     """A file in an archive, which may be one itself; what can be read from its beginning is not held in memory."""
     start = content.read(512)
-    if not scan_formats.needs_whole(start):
+    if not binary_texts.needs_whole(start):
         yield from _read(cast(IO[bytes], _Rest(start, content)), name, size, reading, depth + 1)
         return
     whole = start + reading.take(content, SCAN_MAX_VALUE_BYTES)
@@ -218,7 +218,7 @@ class _Rest(io.RawIOBase):
 
 def _read_leaf(stream: IO[bytes], start: bytes, name: str, size: int, reading: Reading, depth: int) -> Iterator[Piece]:
     """Something that is no archive: a format whose texts we know, a text, or bytes with words in them."""
-    reader = scan_formats.reader_of(start, name)
+    reader = binary_texts.reader_of(start, name)
     if reader is not None:
         try:
             for where, content in reader(stream, size, reading):
