@@ -9,8 +9,8 @@ from transformers import PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from transformers_llava.modeling.configuration_open_llava import NUM_PREFIX_TOKENS, OpenLlavaConfig
-from transformers_llava.training.configs import ModelConfig
-from transformers_llava.training.errors import RecipeError
+from transformers_llava.training.recipe.configs import ModelConfig
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 _FIELDS = ("projector_type", "vision_feature_layer", "image_aspect_ratio", "image_grid_pinpoints", "patch_merge_type")
