@@ -1,0 +1,1 @@
+"""Read what benchmarks ask, from the files of the original and from rows of Hub data sets."""
