@@ -81,7 +81,14 @@ def test_the_modules_of_an_extra_are_found_where_they_are_installed() -> None:
     missing = {
         name for modules in extras.EXTRAS.values() for name in modules if importlib.util.find_spec(name) is None
     }
-    assert missing <= {"deepspeed", "fastapi", "uvicorn", "openai", "matplotlib"}  # the tests need all others anyhow
+    assert missing <= {
+        "deepspeed",
+        "fastapi",
+        "uvicorn",
+        "openai",
+        "matplotlib",
+        "openpyxl",
+    }  # the tests need all others anyhow
     extras.require_extra("train", "this test")
 
 

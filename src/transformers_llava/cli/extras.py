@@ -12,6 +12,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "hub": ("license_expression", "datasets"),
     "demo": ("sklearn", "psutil", "license_expression", "trl", "accelerate", "peft", "datasets"),
     "serve": ("fastapi", "uvicorn", "openai"),
+    "evaluate": ("pandas", "openpyxl"),
     "deepspeed": ("deepspeed",),
     "quantization": ("bitsandbytes",),
     "inspect": ("matplotlib",),
