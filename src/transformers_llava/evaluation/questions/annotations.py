@@ -6,9 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.evaluation.questions.question import Key, Question
-from transformers_llava.evaluation.questions.question_lines import QuestionsError, key_of, read_lines, text_of
+from transformers_llava.evaluation.questions.question_lines import (
+    QuestionsError,
+    key_of,
+    read_document,
+    read_lines,
+    text_of,
+)
 
 
 SHORT_ANSWER = "Answer the question using a single word or phrase."
@@ -24,7 +29,7 @@ def annotate_textvqa(questions: Sequence[Question], path: str | Path) -> tuple[Q
         `QuestionsError`: A question has no entry there.
     """
     answers = {}
-    for number, entry in enumerate(_entries(read_json(path), "data", path), start=1):
+    for number, entry in enumerate(_entries(read_document(path), "data", path), start=1):
         place = f"'{path}', entry {number},"
         people = entry.get("answers")
         if not isinstance(people, list) or not all(isinstance(answer, str) for answer in people):
@@ -144,7 +149,7 @@ def annotate_seed_bench(questions: Sequence[Question], path: str | Path) -> tupl
     Raises:
         `QuestionsError`: The file is no such annotation, or a question is not in it.
     """
-    document = read_json(path)
+    document = read_document(path)
     names = {number: name for name, number in _mapping(document, "question_type", path).items()}
     by_id = {question.id: question for question in questions}
     annotated = []
@@ -187,7 +192,7 @@ def annotate_gqa(questions: Sequence[Question], path: str | Path) -> tuple[Quest
     Raises:
         `QuestionsError`: A question is not in it.
     """
-    document = read_json(path)
+    document = read_document(path)
     annotated = []
     for question in questions:
         entry = document.get(str(question.id))

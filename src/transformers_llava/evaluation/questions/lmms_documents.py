@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.evaluation.questions.annotations import SHORT_ANSWER
 from transformers_llava.evaluation.questions.multiple_choice import (
     LETTERS,
@@ -15,7 +14,7 @@ from transformers_llava.evaluation.questions.multiple_choice import (
     scienceqa_problem,
 )
 from transformers_llava.evaluation.questions.question import Question, with_unique_keys
-from transformers_llava.evaluation.questions.question_lines import QuestionsError, key_of, text_of
+from transformers_llava.evaluation.questions.question_lines import QuestionsError, key_of, read_document, text_of
 
 
 EMPTY_CELL = "nan"  # what the Hub's MMBench has in empty cells, and what lmms-eval then matches answers with
@@ -38,7 +37,7 @@ def questions_of_rows(task: str, rows: Sequence[Mapping[str, Any]]) -> tuple[Que
 
 def textvqa_documents(annotations: str | Path) -> tuple[Question, ...]:
     """The questions of `TextVQA_0.5.1_val.json`; `hint` has the OCR tokens, which the task's default leaves out."""
-    return questions_of_rows("textvqa", read_json(annotations)["data"])
+    return questions_of_rows("textvqa", read_document(annotations)["data"])
 
 
 def pope_documents(questions: Sequence[Question]) -> tuple[Question, ...]:
@@ -55,13 +54,13 @@ def mme_documents(questions: Sequence[Question]) -> tuple[Question, ...]:
 
 def seed_bench_documents(annotations: str | Path) -> tuple[Question, ...]:
     """The questions of `SEED-Bench.json`."""
-    return questions_of_rows("seed_bench", read_json(annotations)["questions"])
+    return questions_of_rows("seed_bench", read_document(annotations)["questions"])
 
 
 def scienceqa_documents(folder: str | Path, *, split: str = "test") -> tuple[Question, ...]:
     """The problems of a split; those without an image have `image=None`."""
-    problems = read_json(Path(folder) / "problems.json")
-    keys = read_json(Path(folder) / "pid_splits.json")[split]
+    problems = read_document(Path(folder) / "problems.json")
+    keys = read_document(Path(folder) / "pid_splits.json")[split]
     return tuple(scienceqa_problem(key, problems[key], f"problem {key!r}") for key in keys)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_llava.artifacts.limits import MAX_TABLE_BYTES
-from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.evaluation.questions.question import Question, with_unique_keys
-from transformers_llava.evaluation.questions.question_lines import QuestionsError, key_of, text_of
+from transformers_llava.evaluation.questions.question_lines import QuestionsError, key_of, read_document, text_of
 
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def read_scienceqa(path: str | Path) -> tuple[Question, ...]:
         `QuestionsError`: A record is none.
     """
     questions = []
-    for number, record in enumerate(read_json(path, kind=list), start=1):
+    for number, record in enumerate(read_document(path, kind=list), start=1):
         place = f"'{path}', record {number},"
         turns = record.get("conversations") if isinstance(record, dict) else None
         if not isinstance(turns, list) or not turns or not isinstance(turns[0], dict):
@@ -53,7 +52,7 @@ def annotate_scienceqa(
         `QuestionsError`: The split does not exist, a problem is missing, or its answer is none of its options.
     """
     splits, problems = Path(folder) / "pid_splits.json", Path(folder) / "problems.json"
-    ids, table = read_json(splits).get(split), read_json(problems)
+    ids, table = read_document(splits).get(split), read_document(problems)
     if not isinstance(ids, list):
         raise QuestionsError(f"'{splits}' has no split {split!r}, so it is not known which problems to score.")
     by_id = {question.id: question for question in questions}

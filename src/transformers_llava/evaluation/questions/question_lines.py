@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers_llava.artifacts.limits import MAX_QUESTION_LINE_BYTES, MAX_QUESTIONS
+from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.evaluation.questions.question import Key, Question, with_unique_keys
 
 
@@ -32,12 +33,23 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     )
                 yield number, _record(line, f"'{path}', line {number},")
     except FileNotFoundError as error:
-        raise QuestionsError(
-            f"'{path}' does not exist, so there is nothing to ask. `llava evaluate --list` says where the files of a "
-            "task come from and where they are to lie."
-        ) from error
+        raise _missing(path) from error
     except (OSError, UnicodeDecodeError) as error:
         raise QuestionsError(f"'{path}' cannot be read: {error}.") from error
+
+
+def read_document(path: str | Path, *, kind: type = dict) -> Any:
+    """
+    Read a JSON file of questions or annotations.
+
+    Raises:
+        `QuestionsError`: It does not exist.
+        `DocumentError`: It is too large, or no JSON of that kind.
+    """
+    try:
+        return read_json(path, kind=kind)
+    except FileNotFoundError as error:
+        raise _missing(path) from error
 
 
 def read_question_file(path: str | Path) -> tuple[Question, ...]:
@@ -113,6 +125,13 @@ def text_of(record: Mapping[str, Any], field: str, place: str) -> str:
     return value
 
 
+def _missing(path: str | Path) -> QuestionsError:
+    return QuestionsError(
+        f"'{path}' does not exist, so there is nothing to ask or to score with. `llava evaluate --list` says where "
+        "the files of a task come from and where they are to lie."
+    )
+
+
 def _record(line: str, place: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
@@ -125,4 +144,12 @@ def _record(line: str, place: str) -> dict[str, Any]:
     return record
 
 
-__all__ = ["QuestionsError", "key_of", "read_lines", "read_own_questions", "read_question_file", "text_of"]
+__all__ = [
+    "QuestionsError",
+    "key_of",
+    "read_document",
+    "read_lines",
+    "read_own_questions",
+    "read_question_file",
+    "text_of",
+]
