@@ -128,9 +128,10 @@ def load_task(name_or_file: str) -> Task:
 
 def load_tasks(names: str) -> tuple[Task, ...]:
     """The tasks of a list with commas; `all` are all packaged ones."""
-    chosen = list_packaged("task") if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    packaged = list_packaged("task")
+    chosen = packaged if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
     if not chosen:
-        raise TaskError(f"no task is named in {names!r}. Packaged are: {', '.join(list_packaged("task"))}.")
+        raise TaskError(f"no task is named in {names!r}. Packaged are: {', '.join(packaged)}.")
     return tuple(load_task(name) for name in chosen)
 
 

@@ -27,6 +27,12 @@ class AnswersFile:
     answers: tuple[Answer, ...]
     num_malformed: int = 0
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the reader of a score."""
+        lost = f"{self.num_malformed} lines of the answers file are no answers and were not read."
+        return (lost,) if self.num_malformed else ()
+
 
 @dataclass(frozen=True)
 class PairedAnswers:
@@ -121,6 +127,8 @@ def _answer_of(line: str) -> Answer | None:
     if not isinstance(record, dict):
         return None
     key, text, prompt = record.get("question_id"), record.get("text"), record.get("prompt", "")
+    if isinstance(key, float) and key.is_integer():  # 17.0 finds the question 17, as in a dict of the original
+        key = int(key)
     if not isinstance(key, int | str) or not isinstance(text, str) or not isinstance(prompt, str):
         return None
     return Answer(key, text, prompt)
