@@ -89,6 +89,9 @@ MAX_REPLAY_STEP_DIGITS = 9  # of the N in checkpoint-N
 
 # Evaluation: question files, answers of a model, reviews of a judge.
 MAX_ANSWER_LINE_BYTES = 16 * 2**20  # one line of an answers or predictions file; 4,096 tokens and ids: 60 kB
+MAX_ANSWER_LINE_BYTES = (
+    16 * 2**20
+)  # one line of an answers or predictions file; 4,096 tokens with their ids have 60 kB
 MAX_QUESTION_LINE_BYTES = 16 * 2**20  # one line of a question file: 600 characters
 MAX_QUESTIONS = 2_000_000  # of one task: VQAv2's test-dev has 107,394
 MAX_TABLE_BYTES = 2 * 2**30  # MMBench's table with its images: 30 MB; test sets of others ten times that

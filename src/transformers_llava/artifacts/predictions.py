@@ -36,7 +36,7 @@ class PredictionsHeader:
         chat_template (`str`): Digest of the template.
         decoding (`Mapping`): What `generate` was given.
         versions (`Mapping[str, str]`): Libraries that answers depend on.
-        data_digest (`str`): Of the task's question file and annotations.
+        data_digest (`str`): Of the questions: keys, texts and images.
         num_questions (`int`): That are asked, and answered if the file is whole.
         num_available (`int`): Questions of the task; more than `num_questions` if a limit was set, and then every
             result is partial for good.

@@ -1,0 +1,117 @@
+"""`llava evaluate`: list the benchmarks, and score predictions or an answers file of the original scripts."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from transformers_llava.cli.errors import CommandError
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "evaluate", help="list benchmarks, and score what a model answered to them", allow_abbrev=False
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="tasks: questions, where to get them, who scores them")
+    what.add_argument(
+        "--rescore", type=Path, metavar="OUT", help="score OUT/predictions/*.jsonl; writes evaluation.json"
+    )
+    what.add_argument("--answers", type=Path, metavar="FILE", help="score an answers file of the original's scripts")
+    parser.add_argument("--data_root", type=Path, metavar="DIR", help="what the original calls playground/data/eval")
+    parser.add_argument("--tasks", default="all", help="names with commas; --answers takes one (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap intervals (default: 0)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.list:
+        _list(args.tasks)
+    elif args.data_root is None:
+        raise CommandError(
+            "the right answers lie in the benchmarks' own files. Name their folder with --data_root; `llava evaluate "
+            "--list` says what lies where in it."
+        )
+    elif args.rescore is not None:
+        _rescore(args)
+    else:
+        _answers(args)
+
+
+def _list(names: str) -> None:
+    from transformers_llava.evaluation.tasks import load_tasks
+
+    for task in load_tasks(names):
+        print(f"{task.name}: {task.title}, {task.num_questions:,} questions, license {task.license}")
+        files = [name for name in (task.questions, task.all_questions, task.annotations, task.images) if name]
+        print(f"  in DATA_ROOT/{task.folder}: {', '.join(dict.fromkeys(files))}")
+        for source in task.source:
+            print(f"  from {source}")
+        for name, protocol in task.protocols.items():
+            reported = f", reported is {protocol.headline}" if protocol.headline else ""
+            note = f" ({protocol.note})" if protocol.note else ""
+            where = "here" if protocol.scored == "here" else f"by a {protocol.scored}"
+            print(f"  {name}: scored {where}{reported}{note}")
+
+
+def _rescore(args: argparse.Namespace) -> None:
+    from transformers_llava.artifacts.evaluation_record import write_evaluation
+    from transformers_llava.evaluation.rescoring import find_predictions, rescore
+    from transformers_llava.evaluation.tasks import load_tasks
+
+    paths = find_predictions(args.rescore)
+    if args.tasks != "all":
+        wanted = {task.name for task in load_tasks(args.tasks)}
+        paths = tuple(path for path in paths if path.stem.split(".")[0] in wanted)
+        if not paths:
+            raise CommandError(f"'{args.rescore}' has no predictions of {args.tasks}. Without --tasks all are scored.")
+    records = tuple(rescore(path, args.data_root, seed=args.seed)[1] for path in paths)
+    for record in records:
+        _print_record(record)
+    if args.tasks == "all":  # a part of the tasks would take the results of the others out of the file
+        print(f"written: {write_evaluation(args.rescore, records)}")
+
+
+def _answers(args: argparse.Namespace) -> None:
+    from transformers_llava.evaluation.asking import read_questions
+    from transformers_llava.evaluation.scorers import scorer_of
+    from transformers_llava.evaluation.scoring.pairing import pair_answers, read_answers
+    from transformers_llava.evaluation.tasks import load_tasks
+
+    tasks = load_tasks(args.tasks)
+    if len(tasks) != 1:
+        raise CommandError("an answers file is of one task. Name it with --tasks, such as --tasks pope.")
+    task, protocol = tasks[0], tasks[0].protocol("llava-1.5")
+    if protocol.scorer is None:
+        raise CommandError(f"{task.name} is not scored here, but by a {protocol.scored}: {protocol.note}.")
+    questions = read_questions(task, "llava-1.5", args.data_root)
+    file = read_answers(args.answers)
+    paired = pair_answers(questions, file.answers)
+    result = scorer_of(protocol.scorer)(questions, paired.texts)
+    print(f"{task.name} (llava-1.5, {protocol.version}): {result.num_questions} questions")
+    for score in result.scores:
+        _print_score(score, args.seed)
+    for note in (*file.notes, *paired.notes, *result.notes):
+        print(f"  note: {note}")
+
+
+def _print_record(record: Any) -> None:
+    partial = ", partial" if record.is_partial else ""
+    print(f"{record.task} ({record.protocol}, {record.protocol_version}): {record.num_questions} questions{partial}")
+    for score in record.scores:
+        print(_line(score.name, score.value, score.unit, score.low, score.high))
+    for note in record.notes:
+        print(f"  note: {note}")
+
+
+def _print_score(score: Any, seed: int) -> None:
+    low, high = score.interval(seed=seed) or (None, None)
+    print(_line(score.name, score.value, score.unit, low, high))
+
+
+def _line(name: str, value: float | None, unit: str, low: float | None, high: float | None) -> str:
+    digits = 4 if unit == "share" else 2
+    sign = {"percent": " %", "points": " points", "share": ""}[unit]
+    if value is None:
+        return f"  {name}: not defined"
+    interval = "" if low is None or high is None else f"  [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"  {name}: {value:.{digits}f}{sign}{interval}"
