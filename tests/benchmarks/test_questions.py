@@ -14,7 +14,7 @@ from transformers_llava.conversion.convert import convert_checkpoint
 SMALL: dict[str, Callable[[], list[Comparison]]] = {
     "generating": lambda: generating.measure(1, vision_layers=2, layers=1, hidden=64),
     "loss_head": lambda: loss_head.measure(1, hidden=16, vocabulary=128),
-    "packed_training": lambda: packed_training.measure(1, scale=0.0002, hidden=64, batch_size=2),
+    "packed_training": lambda: packed_training.measure(1, scale=0.0002, hidden=64, small_hidden=64, batch_size=2),
     "preprocessing": lambda: preprocessing.measure(1),
     "vision_tower": lambda: vision_tower.measure(1, clip_layers=2, siglip_layers=2),
 }

@@ -17,6 +17,7 @@ from transformers import (
 
 from tiny import PINPOINTS, make_config, make_image, make_model, make_processor
 from transformers_llava import OpenLlavaForConditionalGeneration
+from transformers_llava.data.batches.collators import add_supervised_positions
 from transformers_llava.modeling.vision.vision_tower import encode_tiles
 
 
@@ -181,6 +182,21 @@ def test_training_projects_supervised_positions_only_and_the_loss_is_the_usual_o
     assert output.logits is None
     assert torch.allclose(output.loss, expected, atol=1e-6)
     assert torch.allclose(model(**batch, labels=labels, num_items_in_batch=6).loss, expected / 2, atol=1e-6)
+
+
+def test_positions_that_the_batch_says_give_the_same_loss_and_all_logits() -> None:
+    model, batch = make_model(), make_batch()
+    rows = {name: tensor.repeat(2, *[1] * (tensor.ndim - 1)) for name, tensor in batch.items()}
+    labels = rows["input_ids"].masked_fill(torch.arange(rows["input_ids"].shape[1]) < torch.tensor([[7], [9]]), -100)
+    supervised = add_supervised_positions({"labels": labels})
+    assert len(supervised["supervised_positions"]) < labels.shape[1]
+    expected, output = model(**rows, labels=labels), model(**rows, **supervised)
+    assert torch.allclose(output.loss, expected.loss, rtol=5e-7)
+    assert torch.equal(output.logits, expected.logits)
+    assert torch.allclose(model.train()(**rows, **supervised).loss, expected.loss, rtol=5e-7)
+    hidden, positions = model.model(**rows).last_hidden_state, supervised["supervised_positions"]
+    chosen = model.model(**rows, supervised_positions=positions).last_hidden_state
+    assert torch.equal(chosen, hidden.flatten(0, 1)[positions][None])
 
 
 def test_image_positions_in_the_labels_do_not_count() -> None:

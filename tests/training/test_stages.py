@@ -89,6 +89,13 @@ def test_accumulation_does_not_change_the_step(run: Callable) -> None:
     torch.testing.assert_close(*map(torch.tensor, losses))
 
 
+def test_label_smoothing_reads_every_label_once(run: Callable) -> None:
+    records = [run(f"{factor}", label_smoothing_factor=factor, num_train_epochs=1)[1] for factor in (0.0, 1e-7)]
+    losses, metrics = ([[e[k] for e in r.loss_history if "loss" in e] for r in records] for k in ("loss", "entropy"))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-5)
+
+
 @pytest.mark.parametrize("num_examples", [17, 20])
 def test_the_last_step_of_an_epoch_takes_what_is_left(run: Callable, data_file: Path, num_examples: int) -> None:
     source = {"name": "toys", "path": str(data_file), "num_examples": num_examples}

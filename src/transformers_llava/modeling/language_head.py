@@ -31,6 +31,22 @@ def project_hidden_states(
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
+def select_positions(hidden_states: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+    """
+    The hidden states that a loss is computed of, before they meet the head.
+
+    Args:
+        hidden_states (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`)
+        positions (`torch.Tensor` of shape `(num_positions,)`, *optional*): Of all rows one after another.
+
+    Returns:
+        `torch.Tensor` of shape `(1, num_positions, hidden_size)`; without positions what was given.
+    """
+    if positions is None:
+        return hidden_states
+    return hidden_states.flatten(0, 1).index_select(0, positions.to(hidden_states.device))[None]
+
+
 def read_setting(config: Any, name: str) -> Any:
     """
     A field that only some configurations have, or `None`.
@@ -60,14 +76,16 @@ def supervised_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
     *,
     is_shifted: bool = False,
+    positions: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
     Cross entropy of the next token over supervised positions.
 
     In a LLaVA sample most positions are picture and question: of 600 positions of a caption sample 20 have a label.
     Only their hidden states go through the head, so that the `(sequence, vocabulary)` logits never exist. A compiled
-    graph can not depend on that number and takes all positions. (TRL's trainer has a fused head of its own and does
-    not call this; it does the same on GPUs.)
+    graph can not depend on that number and takes all positions. To find the positions on a device the host waits for
+    it, unless whoever made the batch says them: see [`select_positions`]. (TRL's trainer has a fused head of its own
+    and does not call this; it finds them on GPUs, and elsewhere scores every position that it is given.)
 
     Args:
         hidden_states (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`)
@@ -75,14 +93,17 @@ def supervised_loss(
         project (`Callable`): Hidden states to logits.
         is_shifted (`bool`, *optional*, defaults to `False`): Whether `labels` already stand at the position before
             their token, as context and sequence parallelism pass them.
+        positions (`torch.Tensor` of shape `(num_positions,)`, *optional*): Those to score, see [`select_positions`].
+            `labels` are then of these alone, `(1, num_positions)`, and shifted.
         num_items_in_batch (`int`, *optional*): Divisor of the summed loss; by default the supervised positions.
 
     Returns:
         `torch.Tensor`: A scalar in float32. Without any supervised position it is 0 with zero gradients, not NaN.
     """
-    targets = labels if is_shifted else nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
+    targets = labels if is_shifted or positions is not None else nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
+    hidden_states = select_positions(hidden_states, positions)
     targets = targets.to(hidden_states.device)
-    if torch.compiler.is_compiling():
+    if positions is not None or torch.compiler.is_compiling():
         logits, targets = project(hidden_states).flatten(0, 1), targets.flatten()
     else:
         is_supervised = targets != -100
@@ -96,4 +117,4 @@ def supervised_loss(
     return summed / num_items_in_batch
 
 
-__all__ = ["balance_experts", "project_hidden_states", "read_setting", "supervised_loss"]
+__all__ = ["balance_experts", "project_hidden_states", "read_setting", "select_positions", "supervised_loss"]

@@ -18,7 +18,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from .configuration_open_llava import OpenLlavaConfig
 from .image_id_logits import OpenLlavaGenerationMixin
 from .labels import mask_image_positions, masking_forward
-from .language_head import balance_experts, project_hidden_states, read_setting, supervised_loss
+from .language_head import balance_experts, project_hidden_states, read_setting, select_positions, supervised_loss
 from .loading.offloading import keep_newline_in_memory, loaded_newline
 from .loading.weight_files import complete_state_dict, refused_pickle
 from .packs.pack_mask import mask_of_pack
@@ -212,6 +212,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         use_cache: bool | None = None,
         num_tiles: Sequence[int] | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        supervised_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> OpenLlavaModelOutputWithPast:
         """
@@ -222,6 +223,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             mm_encoder_outputs (`dict`, *optional*): `{"image": output of get_image_features}` in place of pixels.
             cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k (*optional*): Borders of the documents of a pack,
                 with `position_ids` that restart at each. No document sees another; a pack has no mask and no cache.
+            supervised_positions (*optional*): `last_hidden_state` has these alone, see [`select_positions`].
 
         Raises:
             ValueError: If pictures fill another number of positions than `input_ids` has for them, or a pack comes
@@ -263,7 +265,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             **kwargs,
         )
         return OpenLlavaModelOutputWithPast(
-            last_hidden_state=outputs.last_hidden_state,
+            last_hidden_state=select_positions(outputs.last_hidden_state, supervised_positions),
             past_key_values=getattr(outputs, "past_key_values", None),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
@@ -296,8 +298,7 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, OpenLlavaGener
         super().__init__(config)
         self.model = OpenLlavaModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
-        embeddings = _embedding_name(self.model.language_model)
-        self._tied_weights_keys = {"lm_head.weight": f"model.language_model.{embeddings}"}
+        self._tied_weights_keys = {"lm_head.weight": _embedding_name(self.model.language_model)}
         self.post_init()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -341,9 +342,10 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, OpenLlavaGener
             labels (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): Supervised token ids,
                 -100 elsewhere; image positions never count. In training mode the logits are then not returned.
             num_items_in_batch (`int`, *optional*): Supervised tokens of the whole optimizer step: the loss's divisor.
-            shift_labels (`torch.Tensor`, *optional*): In place of `labels`, each already before its token.
+            shift_labels, supervised_positions (*optional*): Labels that stand before their token; of these alone.
         """
-        shift_labels = kwargs.pop("shift_labels", None)  # not in the signature, where Trainer looks for its labels
+        # not in the signature, where Trainer looks for its labels
+        shift_labels, positions = kwargs.pop("shift_labels", None), kwargs.pop("supervised_positions", None)
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
@@ -358,18 +360,17 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, OpenLlavaGener
             **kwargs,
         )
         loss = logits = aux_loss = None
-        if shift_labels is not None:
-            labels = shift_labels
+        labels = labels if shift_labels is None else shift_labels
         if labels is None or not self.training:
             logits = self.project(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         if labels is not None:
-            labels = mask_image_positions(labels, self.config.image_token_id)
             loss = supervised_loss(
                 outputs.last_hidden_state,
-                labels,
+                mask_image_positions(labels, self.config.image_token_id),
                 self.project,
                 num_items_in_batch,
                 is_shifted=shift_labels is not None,
+                positions=positions,
             )
             if outputs.router_logits is not None:
                 aux_loss = balance_experts(outputs.router_logits, attention_mask, self.config.text_config)
@@ -393,7 +394,7 @@ class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, OpenLlavaGener
 def _embedding_name(language_model: PreTrainedModel) -> str:
     embeddings = language_model.get_input_embeddings()
     name = next(name for name, module in language_model.named_modules() if module is embeddings)
-    return f"{name}.weight"
+    return f"model.language_model.{name}.weight"
 
 
 __all__ = ["OpenLlavaForConditionalGeneration", "OpenLlavaModel", "OpenLlavaPreTrainedModel"]

@@ -18,7 +18,7 @@ from trl import SFTTrainer
 from transformers_llava.artifacts.run_record.measurements import Hardware, Progress
 from transformers_llava.artifacts.run_record.record_file import write_run_record
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
-from transformers_llava.data.batches.collators import PaddedCollator
+from transformers_llava.data.batches.collators import SUPERVISED_NAMES, PaddedCollator
 from transformers_llava.data.batches.original_order import OriginalOrder
 from transformers_llava.data.batches.samplers import PackedBatchSampler
 from transformers_llava.data.tokens.counting import ExampleLength
@@ -150,10 +150,13 @@ class LlavaTrainer(SFTTrainer):
         self.telemetry.count(batches)
         return batches, num_items
 
-    def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """TRL's, after the cure of an `lm_head` whose gradient FSDP2 would leave on its rank."""
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """TRL's over the supervised positions, with an `lm_head` whose gradient FSDP2 reduces over the ranks."""
         unshard_output_embeddings(self.accelerator.unwrap_model(model))
-        return super().compute_loss(model, *args, **kwargs)
+        if self.label_smoother is not None or self.compute_loss_func is not None:  # type: ignore[has-type]
+            # Both read the logits of every position.
+            inputs = {name: value for name, value in inputs.items() if name not in SUPERVISED_NAMES}
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)

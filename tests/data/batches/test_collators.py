@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator
+from transformers_llava.data.batches.collators import PackedCollator, PaddedCollator, add_supervised_positions
 from transformers_llava.data.schema import IGNORE_INDEX, RecordError
 from transformers_llava.data.tokens.encoding import encode_example
 from transformers_llava.data.tokens.policy import EncodingPolicy
@@ -18,7 +18,9 @@ def test_padded_rows_are_the_examples_and_padding_on_the_right(tiny_processor, d
     batch = PaddedCollator(tiny_processor)(documents)
     encoded = [encode_example(document, tiny_processor) for document in documents]
     longest = max(len(one.input_ids) for one in encoded)
-    assert set(batch) == {"input_ids", "labels", "attention_mask", "pixel_values", "image_sizes"}
+    assert set(batch) == {
+        "input_ids", "labels", "attention_mask", "pixel_values", "image_sizes", "shift_labels", "supervised_positions",
+    }  # fmt: skip
     assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape == (3, longest)
     for row, one in enumerate(encoded):
         length = len(one.input_ids)
@@ -53,7 +55,7 @@ def test_a_pack_is_the_documents_one_after_another(tiny_processor, documents):
     lengths = [len(one.input_ids) for one in encoded]
     assert set(batch) == {
         "input_ids", "labels", "position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k",
-        "pixel_values", "image_sizes",
+        "pixel_values", "image_sizes", "shift_labels", "supervised_positions",
     }  # fmt: skip
     assert torch.equal(batch["input_ids"][0], torch.cat([one.input_ids for one in encoded]))
     assert batch["position_ids"][0].tolist() == [place for length in lengths for place in range(length)]
@@ -81,6 +83,29 @@ def test_a_pack_without_a_picture_ends_with_a_masked_one(tiny_processor, example
     assert batch["labels"][0, length:].tolist() == [IGNORE_INDEX] * 4
     assert batch["position_ids"][0, length:].tolist() == [0, 1, 2, 3]
     assert (batch["pixel_values"].shape, batch["image_sizes"].shape) == ((1, 3, 28, 28), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("labels", "positions", "shift_labels"),
+    [
+        ([[-100, -100, 7, -100, 8]], [1, 3], [[7, 8]]),
+        ([[-100, 5], [6, -100], [-100, 9]], [0, 4], [[5, 9]]),  # nothing predicts the first token of a row
+        ([[-100, -100]], [0], [[-100]]),  # the head takes part in a batch without labels
+        ([[7]], [0], [[-100]]),
+    ],
+)
+def test_supervised_positions_are_those_before_a_label(labels, positions, shift_labels):
+    batch = add_supervised_positions({"labels": torch.tensor(labels), "other": 1})
+    assert (batch["supervised_positions"].tolist(), batch["shift_labels"].tolist()) == (positions, shift_labels)
+    assert (batch["labels"].tolist(), batch["other"]) == (labels, 1)
+
+
+@pytest.mark.parametrize("collator_class", [PaddedCollator, PackedCollator])
+def test_a_batch_scores_every_label_once(tiny_processor, documents, collator_class):
+    batch = collator_class(tiny_processor)(documents)
+    shift_labels, labels = batch["shift_labels"], batch["labels"]
+    assert sorted(shift_labels[0].tolist()) == sorted(labels[labels != IGNORE_INDEX].tolist())
+    assert torch.equal(batch["input_ids"].flatten()[batch["supervised_positions"] + 1], shift_labels[0])
 
 
 @pytest.mark.parametrize("collator_class", [PaddedCollator, PackedCollator])

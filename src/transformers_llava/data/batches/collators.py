@@ -1,6 +1,7 @@
-"""Examples to batches: padded rows, or one packed row. The contract of a batch lives here."""
+"""Collate examples into batches: padded rows, or one packed row. The contract of a batch stands here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -11,16 +12,51 @@ from transformers_llava.data.tokens.encoding import encode_example
 from transformers_llava.data.tokens.policy import DEFAULT_POLICY, EncodingPolicy
 
 
+SUPERVISED_NAMES = ("shift_labels", "supervised_positions")  # what `add_supervised_positions` adds
+
 RejectRecord = Callable[[RecordError], None]
 
 
-class PaddedCollator:
+@dataclass
+class _Collator:
+    """What both collators are given, and what both do with each example."""
+
+    processor: Any
+    policy: EncodingPolicy = DEFAULT_POLICY
+    _: KW_ONLY
+    on_error: RejectRecord | None = None
+
+    def encode(self, example: Example) -> EncodedExample | None:
+        """One example, or `None` where `on_error` was told why not."""
+        try:
+            return encode_example(example, self.processor, self.policy)
+        except RecordError as error:
+            if self.on_error is None:
+                raise
+            self.on_error(error)
+            return None
+
+    def pixels(self, encoded: Sequence[EncodedExample]) -> dict[str, Any]:
+        """`pixel_values`, `image_sizes` and `num_tiles` of a batch, as far as it has them."""
+        pixel_values = [example.pixel_values for example in encoded if example.pixel_values is not None]
+        image_sizes = [example.image_sizes for example in encoded if example.image_sizes is not None]
+        if not pixel_values:
+            return {}
+        pixels: dict[str, Any] = {"pixel_values": torch.cat(pixel_values), "image_sizes": torch.cat(image_sizes)}
+        if self.policy.several_images == "one_tile" and self.processor.tiling_rule().is_tiled:
+            pixels["num_tiles"] = [count for example in encoded for count in _tiles_of_pictures(example)]
+        return pixels
+
+
+@dataclass
+class PaddedCollator(_Collator):
     """
     Examples to one row each, padded on the right.
 
-    Contract: `input_ids`, `labels`, `attention_mask` (B, T); `pixel_values` (num_tiles, 3, H, W) of all pictures in
-    order and `image_sizes` (num_images, 2) as (height, width), both absent when no example has a picture;
-    `num_tiles`, a list of one int per picture, where `several_images` makes them differ in rule.
+    Contract: `input_ids`, `labels`, `attention_mask` (B, T); `shift_labels` and `supervised_positions`, see
+    [`add_supervised_positions`]; `pixel_values` (num_tiles, 3, H, W) of all pictures in order and `image_sizes`
+    (num_images, 2) as (height, width), both absent when no example has a picture; `num_tiles`, a list of one int per
+    picture, where `several_images` makes them differ in rule.
 
     Args:
         processor (`OpenLlavaProcessor`):
@@ -28,37 +64,21 @@ class PaddedCollator:
         policy (`EncodingPolicy`, *optional*):
             See `encode_example`. With `several_images="one_tile"` on a tiled checkpoint the batch also says the
             `num_tiles` of each picture, because some are whole and some are cut.
-        always_image (`bool`, *optional*, defaults to `False`):
-            Append a row without any label that only holds a black picture when no example has one, so that the tower
-            and the projector take part in every step on every rank.
         on_error (`Callable`, *optional*):
             Told the `RecordError` of an example that cannot be encoded, which is then left out. Without it the error
             is raised. A batch of which nothing is left is one black picture without labels.
+        always_image (`bool`, *optional*, defaults to `False`):
+            Append a row without any label that only holds a black picture when no example has one, so that the tower
+            and the projector take part in every step on every rank.
         mask_answers_with (`str`, *optional*):
             An example with this text in an answer gets no label, as where the original loses count.
     """
 
-    def __init__(
-        self,
-        processor: Any,
-        policy: EncodingPolicy = DEFAULT_POLICY,
-        *,
-        always_image: bool = False,
-        on_error: RejectRecord | None = None,
-        mask_answers_with: str | None = None,
-    ) -> None:
-        self.processor = processor
-        self.policy = policy
-        self.always_image = always_image
-        self.on_error = on_error
-        self.mask_answers_with = mask_answers_with
+    always_image: bool = False
+    mask_answers_with: str | None = None
 
-    def __call__(self, examples: list[Example]) -> dict[str, Any]:
-        encoded = _encode(self, examples)
-        if self.mask_answers_with is not None:
-            for example, tensors in zip(examples, encoded, strict=True):
-                if _says(example, self.mask_answers_with):
-                    tensors.labels = torch.full_like(tensors.labels, IGNORE_INDEX)
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        encoded = [row for example in examples if (row := self.encode(example)) is not None]
         is_text_alone = all(example.pixel_values is None for example in encoded)
         if not encoded or (self.always_image and is_text_alone):
             encoded.append(image_only_document(self.processor))
@@ -68,23 +88,33 @@ class PaddedCollator:
         def pad(rows: list[torch.Tensor], value: int) -> torch.Tensor:
             return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
 
-        return {
-            "input_ids": pad([example.input_ids for example in encoded], pad_token_id),  # (B, T)
-            "labels": pad([example.labels for example in encoded], IGNORE_INDEX),  # (B, T)
-            "attention_mask": (torch.arange(int(lengths.max()))[None] < lengths[:, None]).long(),  # (B, T)
-            **_pixels(self, encoded),
-        }
+        return add_supervised_positions(
+            {
+                "input_ids": pad([example.input_ids for example in encoded], pad_token_id),  # (B, T)
+                "labels": pad([example.labels for example in encoded], IGNORE_INDEX),  # (B, T)
+                "attention_mask": (torch.arange(int(lengths.max()))[None] < lengths[:, None]).long(),  # (B, T)
+                **self.pixels(encoded),
+            }
+        )
+
+    def encode(self, example: Example) -> EncodedExample | None:
+        encoded = super().encode(example)
+        if encoded is not None and self.mask_answers_with is not None and _says(example, self.mask_answers_with):
+            encoded.labels = torch.full_like(encoded.labels, IGNORE_INDEX)
+        return encoded
 
 
-class PackedCollator:
+@dataclass
+class PackedCollator(_Collator):
     """
     Examples to one row without padding.
 
     Contract: `input_ids`, `labels`, `position_ids` (1, T), positions restarting at 0 with every example;
-    `cu_seq_lens_q`, `cu_seq_lens_k` (num_documents + 1,) int32; `max_length_q`, `max_length_k` int; `pixel_values` and
-    `image_sizes` as in the padded batch, but always there: a pack without a picture gets one more document, a black
-    picture without labels. Never an `attention_mask`: with one, transformers would not separate the documents. The
-    first label of every document is ignored, because the shift by one would predict it from the document before.
+    `shift_labels` and `supervised_positions`, see [`add_supervised_positions`]; `cu_seq_lens_q`, `cu_seq_lens_k`
+    (num_documents + 1,) int32; `max_length_q`, `max_length_k` int; `pixel_values` and `image_sizes` as in the padded
+    batch, but always there: a pack without a picture gets one more document, a black picture without labels. Never an
+    `attention_mask`: with one, transformers would not separate the documents. The first label of every document is
+    ignored, because the shift by one would predict it from the document before.
 
     Five numbers: documents of 3 and 2 tokens give position_ids [0, 1, 2, 0, 1] and cu_seq_lens [0, 3, 5].
 
@@ -92,19 +122,8 @@ class PackedCollator:
         processor, policy, on_error: as for `PaddedCollator`.
     """
 
-    def __init__(
-        self,
-        processor: Any,
-        policy: EncodingPolicy = DEFAULT_POLICY,
-        *,
-        on_error: RejectRecord | None = None,
-    ) -> None:
-        self.processor = processor
-        self.policy = policy
-        self.on_error = on_error
-
-    def __call__(self, examples: list[Example]) -> dict[str, Any]:
-        encoded = _encode(self, examples)
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        encoded = [document for example in examples if (document := self.encode(example)) is not None]
         if all(example.pixel_values is None for example in encoded):
             encoded.append(image_only_document(self.processor))
         lengths = [len(example.input_ids) for example in encoded]
@@ -112,16 +131,39 @@ class PackedCollator:
         labels = torch.cat([example.labels for example in encoded])  # (T,)
         labels[position_ids == 0] = IGNORE_INDEX
         cu_seq_lens = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-        return {
-            "input_ids": torch.cat([example.input_ids for example in encoded])[None],  # (1, T)
-            "labels": labels[None],  # (1, T)
-            "position_ids": position_ids[None],  # (1, T)
-            "cu_seq_lens_q": cu_seq_lens,  # (num_documents + 1,)
-            "cu_seq_lens_k": cu_seq_lens,
-            "max_length_q": max(lengths),
-            "max_length_k": max(lengths),
-            **_pixels(self, encoded),
-        }
+        return add_supervised_positions(
+            {
+                "input_ids": torch.cat([example.input_ids for example in encoded])[None],  # (1, T)
+                "labels": labels[None],  # (1, T)
+                "position_ids": position_ids[None],  # (1, T)
+                "cu_seq_lens_q": cu_seq_lens,  # (num_documents + 1,)
+                "cu_seq_lens_k": cu_seq_lens,
+                "max_length_q": max(lengths),
+                "max_length_k": max(lengths),
+                **self.pixels(encoded),
+            }
+        )
+
+
+def add_supervised_positions(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The batch and where its loss is computed, so that the head sees those hidden states alone.
+
+    Five numbers: labels [-100, -100, 7, -100, 8] give supervised_positions [1, 3] and shift_labels [[7, 8]].
+
+    Args:
+        batch (`Mapping`): With `labels` (B, T).
+
+    Returns:
+        `dict`: Also `supervised_positions` (S,), of the B * T positions in a row those whose next token has a label,
+        and `shift_labels` (1, S), those labels. S is at least 1: where nothing is supervised it is position 0 with
+        the label -100, so that the head takes part in every step with a gradient of 0.
+    """
+    targets = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORE_INDEX).flatten()  # (B * T,)
+    positions = (targets != IGNORE_INDEX).nonzero()[:, 0]  # (S,)
+    if len(positions) == 0:
+        positions = torch.zeros(1, dtype=torch.long)
+    return {**batch, "shift_labels": targets[positions][None], "supervised_positions": positions}
 
 
 def image_only_document(processor: Any) -> EncodedExample:
@@ -143,29 +185,6 @@ def _says(example: Example, text: str) -> bool:
     return any(text in (part.get("text") or "") for message in answers for part in message["content"])
 
 
-def _encode(collator: PaddedCollator | PackedCollator, examples: list[Example]) -> list[EncodedExample]:
-    encoded = []
-    for example in examples:
-        try:
-            encoded.append(encode_example(example, collator.processor, collator.policy))
-        except RecordError as error:
-            if collator.on_error is None:
-                raise
-            collator.on_error(error)
-    return encoded
-
-
-def _pixels(collator: PaddedCollator | PackedCollator, encoded: list[EncodedExample]) -> dict[str, Any]:
-    pixel_values = [example.pixel_values for example in encoded if example.pixel_values is not None]
-    image_sizes = [example.image_sizes for example in encoded if example.image_sizes is not None]
-    if not pixel_values:
-        return {}
-    pixels: dict[str, Any] = {"pixel_values": torch.cat(pixel_values), "image_sizes": torch.cat(image_sizes)}
-    if collator.policy.several_images == "one_tile" and collator.processor.tiling_rule().is_tiled:
-        pixels["num_tiles"] = [count for example in encoded for count in _tiles_of_pictures(example)]
-    return pixels
-
-
 def _tiles_of_pictures(example: EncodedExample) -> list[int]:
     """Several pictures are one tile each; a single one has them all (and none has none)."""
     if example.pixel_values is None or example.image_sizes is None:
@@ -174,4 +193,11 @@ def _tiles_of_pictures(example: EncodedExample) -> list[int]:
     return [1] * num_images if num_images > 1 else [len(example.pixel_values)]
 
 
-__all__ = ["PackedCollator", "PaddedCollator", "RejectRecord", "image_only_document"]
+__all__ = [
+    "PackedCollator",
+    "PaddedCollator",
+    "RejectRecord",
+    "SUPERVISED_NAMES",
+    "add_supervised_positions",
+    "image_only_document",
+]
