@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from transformers_llava.data.schema import RecordError
 from transformers_llava.training import sft
@@ -68,6 +69,28 @@ def test_long_examples_are_cut_and_those_that_can_not_be_are_counted(run: Callab
 def test_a_loss_that_is_not_finite_stops_and_names_its_records(run: Callable) -> None:
     with pytest.raises(FloatingPointError, match=r"step [123].*toys/r\d+, toys/r\d+"):
         run(learning_rate=1e30, lr_scheduler_type="constant", max_grad_norm=0.0)
+
+
+def test_a_loss_that_is_not_finite_is_named_by_its_own_step_however_late_it_is_read(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, records = LlavaTrainer._fused_loss, []
+
+    def spoiled(self: LlavaTrainer, *args: Any) -> torch.Tensor:
+        loss = original(self, *args)
+        if self.state.global_step == 1:
+            records[:] = self._records_of_step()
+            return loss * float("nan")
+        return loss
+
+    monkeypatch.setattr(LlavaTrainer, "_fused_loss", spoiled)
+    with pytest.raises(FloatingPointError, match="the loss is nan in step 2;") as logged:
+        run("logged", logging_steps=100)
+    assert all(record in str(logged.value) for record in records)
+    assert len(records) == 8
+    with pytest.raises(FloatingPointError, match="in step 2;"):
+        run("saved", logging_steps=100, save_strategy="steps", save_steps=1)
+    assert [path.name for path in (tmp_path / "saved").glob("checkpoint-*")] == ["checkpoint-1"]
 
 
 def test_the_sampler_gives_every_step_its_own_records(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

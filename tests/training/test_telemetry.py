@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from transformers_llava.training.telemetry import Telemetry
+from transformers_llava.training.telemetry import LossWatch, Telemetry, TokenMetrics
 
 
 FULL = {"vision_tower": "frozen", "multi_modal_projector": "full", "language_model": "full"}
@@ -39,6 +39,32 @@ def test_rates_count_tokens_and_not_padding() -> None:
     assert rates["rejected_records"] == 7
     assert rates["tflop_per_second"] > 0
     assert telemetry.read(accelerator())["tokens_per_second"] == 0
+
+
+def test_the_first_loss_that_is_not_finite_is_kept() -> None:
+    watch = LossWatch()
+    assert watch.read() is None
+    for step, loss in ((6, 2.5), (7, float("inf")), (8, float("nan"))):
+        watch.note(torch.tensor(loss, dtype=torch.bfloat16), step)
+        assert (watch.read() is None) == (step == 6)
+    assert watch.read() == (7, float("inf"))
+
+
+def test_token_metrics_are_those_of_each_micro_step_on_all_processes() -> None:
+    metrics = TokenMetrics()
+    zeros = torch.zeros(1, 4)
+    mask, top1 = torch.tensor([[1, 1, 0, 1]]).bool(), torch.tensor([[1, 0, 0, 0]]).bool()
+    some = {"log_probs": zeros, "entropy": torch.tensor([[1.0, 2.0, 0.0, 3.0]]), "label_mask": mask, "is_top1": top1}
+    none = {"log_probs": zeros, "entropy": zeros, "label_mask": zeros.bool(), "is_top1": zeros.bool()}
+    for _ in range(300):
+        metrics.add(SimpleNamespace(**some, aux_loss=torch.tensor(0.5)), 7)
+    metrics.add(SimpleNamespace(**none, aux_loss=None), torch.tensor(9))
+    figures = metrics.read(accelerator())  # sums of all ranks are four times ours
+    assert figures["entropy"] == [2.0] * 300 + [0.0]
+    assert figures["mean_token_accuracy"] == pytest.approx([1 / 3] * 300 + [0.0])
+    assert figures["num_tokens"] == [28.0] * 300 + [36.0]
+    assert figures["aux_loss"] == [1.0] * 300 + [0.0]
+    assert metrics.read(accelerator()) == {}
 
 
 def test_every_logged_step_is_a_line_of_metrics(run: Callable, data_file: Path) -> None:

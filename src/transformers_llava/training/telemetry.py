@@ -106,6 +106,76 @@ class Telemetry:
         return flops_per_example(self.model, self.modes, shape, checkpointed=0.0).useful * samples
 
 
+def _scalar(value: torch.Tensor | float, device: torch.device) -> torch.Tensor:
+    """In float32 on the device; a number is written there, for copying one waits for what the device has to do."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, torch.float32)
+    return torch.full((), value, dtype=torch.float32, device=device)
+
+
+class TokenMetrics:
+    """
+    Entropy, accuracy and tokens of the micro-steps of one process since the last line of the log.
+
+    [`~trl.SFTTrainer`] has the same figures, and waits for the device in every micro-step to get them.
+    """
+
+    def __init__(self) -> None:
+        self._sums: list[torch.Tensor] = []
+
+    def add(self, outputs: Any, num_tokens: torch.Tensor | int) -> None:
+        """
+        Notes one micro-step; reads nothing.
+
+        Args:
+            outputs (`FusedCausalLMOutput`): Of TRL's fused head, with `entropy` and `is_top1`.
+            num_tokens (`torch.Tensor` or `int`): Of this process.
+        """
+        entropy = outputs.entropy.detach().sum()
+        aux_loss = 0.0 if outputs.aux_loss is None else outputs.aux_loss.detach()
+        amounts = (outputs.label_mask.sum(), entropy, outputs.is_top1.sum(), num_tokens, aux_loss)
+        self._sums.append(torch.stack([_scalar(amount, entropy.device) for amount in amounts])[None])  # (1, 5)
+        if len(self._sums) == 256:  # few tensors, however long the log waits
+            self._sums = [torch.cat(self._sums)]
+
+    def read(self, accelerator: Any) -> dict[str, list[float]]:
+        """
+        One figure per micro-step, of all processes together, and starts anew. Collective.
+
+        Returns:
+            `dict`: `entropy` and `mean_token_accuracy` (means over supervised tokens, 0 without any), `num_tokens`
+            and `aux_loss` (mean over processes).
+        """
+        if not self._sums:
+            return {}
+        ranks = accelerator.gather(torch.cat(self._sums)[None])  # (world_size, micro-steps, 5)
+        self._sums = []
+        supervised, entropy, correct, tokens, aux_loss = ranks.sum(0).unbind(1)
+        figures = (entropy / supervised.clamp(min=1), correct / supervised.clamp(min=1), tokens, aux_loss / len(ranks))
+        names = ("entropy", "mean_token_accuracy", "num_tokens", "aux_loss")
+        return dict(zip(names, torch.stack(figures).tolist(), strict=True))
+
+
+class LossWatch:
+    """The first loss that was not finite, kept on the device until somebody asks."""
+
+    def __init__(self) -> None:
+        self._first: torch.Tensor | None = None  # (step, loss); step is -1 as long as every loss was finite
+
+    def note(self, loss: torch.Tensor, step: int) -> None:
+        """Looks at the loss of a micro-step of optimizer step `step`, counted from 0; reads nothing."""
+        loss = _scalar(loss.detach(), loss.device)
+        now = torch.stack([_scalar(step, loss.device), loss])
+        if self._first is None:
+            self._first = torch.full_like(now, -1.0)
+        self._first = torch.where((self._first[0] < 0) & ~loss.isfinite(), now, self._first)
+
+    def read(self) -> tuple[int, float] | None:
+        """Step and loss of the first that was not finite, or `None`."""
+        step, loss = (-1.0, 0.0) if self._first is None else self._first.tolist()
+        return None if step < 0 else (int(step), loss)
+
+
 def write_metrics(folder: Path, step: int, values: Mapping[str, Any]) -> None:
     """
     Appends one line to `metrics.jsonl`; a run that is resumed goes on in the same file.
@@ -120,4 +190,4 @@ def write_metrics(folder: Path, step: int, values: Mapping[str, Any]) -> None:
         logger.warning("the metrics of step %s could not be written: %s", step, error)
 
 
-__all__ = ["METRICS_NAME", "Telemetry", "write_metrics"]
+__all__ = ["LossWatch", "METRICS_NAME", "Telemetry", "TokenMetrics", "write_metrics"]

@@ -41,7 +41,7 @@ from transformers_llava.training.environment import peak_memory_gb
 from transformers_llava.training.model.gradient_checkpointing import limit_checkpointing
 from transformers_llava.training.model.parameter_groups import build_parameter_groups
 from transformers_llava.training.recipe.configs import ComponentConfig
-from transformers_llava.training.telemetry import Telemetry, write_metrics
+from transformers_llava.training.telemetry import LossWatch, Telemetry, TokenMetrics, write_metrics
 
 
 logger = logging.getLogger(__name__)
@@ -82,9 +82,15 @@ class LlavaTrainer(SFTTrainer):
         self.num_checkpointed: int | None = None  # layers, where `partial_checkpointing` limits them
         self._folder_of_checkpoints: Path | None = None
         self._learning_rates: dict[str, float] = {}
+        self._token_metrics = TokenMetrics()
+        self._losses = LossWatch()
         self._started_at = time.perf_counter()
         self._epoch_of_sampler = _EpochOfSampler()
         super().__init__(*args, **kwargs)
+        # It would read every loss to leave one that is not finite out of the mean, where this trainer raises.
+        self.args.logging_nan_inf_filter = False
+        if self.args.dataloader_pin_memory:
+            self.accelerator.dataloader_config.non_blocking = True
         if original_order is not None:
             self.model_accepts_loss_kwargs = False  # type: ignore[has-type]
         check_backend(self.accelerator)
@@ -150,28 +156,91 @@ class LlavaTrainer(SFTTrainer):
         self.telemetry.count(batches)
         return batches, num_items
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
         """TRL's over the supervised positions, with an `lm_head` whose gradient FSDP2 reduces over the ranks."""
         unshard_output_embeddings(self.accelerator.unwrap_model(model))
+        if self._is_fused(return_outputs):
+            return self._fused_loss(model, inputs, num_items_in_batch)
         if self.label_smoother is not None or self.compute_loss_func is not None:  # type: ignore[has-type]
             # Both read the logits of every position.
             inputs = {name: value for name, value in inputs.items() if name not in SUPERVISED_NAMES}
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _is_fused(self, return_outputs: bool) -> bool:
+        """Whether the loss of a step is that of TRL's fused head and nothing else."""
+        parallelism = self.accelerator.parallelism_config
+        is_split = parallelism is not None and parallelism.sp_enabled  # the model's own loss, reduced over ranks
+        function = self.compute_loss_func  # type: ignore[has-type]
+        needs_logits = return_outputs or self.label_smoother is not None or function is not None
+        return self.model.training and not needs_logits and not is_split
+
+    def _fused_loss(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """As in [`~trl.SFTTrainer.compute_loss`], which reads five values from the device for its metrics."""
+        options = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        outputs = model(**inputs, **options, use_cache=False, fused_lm_head=True)
+        per_token_loss = -outputs.log_probs  # (1, num_positions), zero on ignored ones
+        if self.args.loss_type == "dft":
+            per_token_loss = per_token_loss * outputs.log_probs.exp().detach()
+        num_tokens = outputs.label_mask.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+        loss = per_token_loss.sum() / num_tokens.clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * (self.accelerator.num_processes // self.get_tp_size())  # DDP averages what is a sum here
+        if self.aux_loss_enabled:
+            steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss / steps
+        mask = inputs.get("attention_mask")
+        self._token_metrics.add(outputs, inputs["input_ids"].numel() if mask is None else mask.sum())
+        return loss
+
+    def _prepare_input(self, data: Any) -> Any:
+        """Copies from pinned memory without waiting for the copy."""
+        if isinstance(data, torch.Tensor):
+            data = data.to(self.args.device, non_blocking=self.args.dataloader_pin_memory)
+        return super()._prepare_input(data)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} in step {self.state.global_step + 1}; going on would make every weight "
-                f"NaN. The records of this step: {', '.join(self._records_of_step())}. Look at them with `llava "
-                "inspect data`, or use a lower learning rate, more warm-up, or bf16 in place of fp16."
-            )
+        self._losses.note(loss, self.state.global_step)
         return loss
 
-    def _records_of_step(self) -> list[str]:
-        """Names of the records that this process trains on in the current optimizer step."""
+    def _read_device(self) -> None:
+        """
+        Reads what the steps since the last time have left on the device. Collective.
+
+        Raises:
+            `FloatingPointError`: A loss was not finite, with the records of its step.
+        """
+        found = self._losses.read()
+        if found is not None:
+            step, loss = found
+            raise FloatingPointError(
+                f"the loss is {loss} in step {step + 1}; going on would make every weight NaN. The records of this "
+                f"step: {', '.join(self._records_of_step(step))}. Look at them with `llava inspect data`, or use a "
+                "lower learning rate, more warm-up, or bf16 in place of fp16."
+            )
+        figures = self._token_metrics.read(self.accelerator)
+        if not figures:
+            return
+        self._total_train_tokens += sum(int(count) // self.get_tp_size() for count in figures.pop("num_tokens"))
+        metrics = self._metrics["train"]  # TRL averages them when it logs
+        metrics["num_tokens"] = [self._total_train_tokens]
+        if not self.aux_loss_enabled:
+            del figures["aux_loss"]
+        for name, values in figures.items():
+            metrics[name] += values
+
+    def _records_of_step(self, step: int | None = None) -> list[str]:
+        """Names of the records that this process trains on in an optimizer step; by default in the current one."""
         sampler = self._sampler()
-        epoch, step = divmod(self.state.global_step, sampler.num_global_batches)
+        epoch, step = divmod(self.state.global_step if step is None else step, sampler.num_global_batches)
         sampler.set_epoch(epoch)
         first = step * self.args.gradient_accumulation_steps
         packs = islice(sampler, first, first + self.args.gradient_accumulation_steps)
@@ -181,6 +250,7 @@ class LlavaTrainer(SFTTrainer):
     # Record
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        self._read_device()
         if "loss" in logs:
             logs |= self.telemetry.read(self.accelerator)
             logs["peak_memory_gb"] = peak_memory_gb()
@@ -219,6 +289,7 @@ class LlavaTrainer(SFTTrainer):
     # Resuming
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._read_device()  # before: weights after a loss that was not finite are worth no checkpoint
         self.state.num_input_tokens_seen = self._total_train_tokens  # TRL's own count is not saved
         output_dir = Path(self.args.output_dir)
         with atomic_checkpoint(output_dir, self.state.global_step, self.accelerator) as self._folder_of_checkpoints:

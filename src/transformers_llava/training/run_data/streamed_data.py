@@ -159,8 +159,8 @@ class StreamingTrainer(LlavaTrainer):
             prefetch_factor=self.args.dataloader_prefetch_factor if num_workers else None,
         )
 
-    def _records_of_step(self) -> list[str]:
-        self.packs.first_step = self.state.global_step
+    def _records_of_step(self, step: int | None = None) -> list[str]:
+        self.packs.first_step = self.state.global_step if step is None else step
         packs = islice(self.packs, self.args.gradient_accumulation_steps)
         return [f"{example['source']}/{example['id']}" for pack in packs for example in pack]
 
