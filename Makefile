@@ -38,7 +38,7 @@ demo: $(STAMP)  ## train, evaluate, save, load and ask a tiny LLaVA on this mach
 	GOMP_SPINCOUNT=20000 $(BIN)/llava demo $(DEMO_ARGS)
 
 test: $(STAMP)  ## all tests (no network, no GPU)
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope $(TEST_ARGS)
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder $(TEST_ARGS)
 
 # An environment of its own below build/: it holds torch, Pillow and transformers 4.57.6, and nothing of this package.
 OLD := build/old_transformers
@@ -72,7 +72,7 @@ wheel:  ## build sdist and wheel; install the wheel into a new environment, conv
 	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check "build>=1.2" "hatchling>=1.26" $(TORCH_ARGS) "$(TORCH)"
 	build/wheel/bin/python -m build --no-isolation -o dist
 	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt dist/*.whl
-	cd build && wheel/bin/python ../tests/wheel/answer.py ../tests/fixtures/checkpoints
+	cd build && HF_HUB_OFFLINE=1 wheel/bin/python ../tests/wheel/answer.py ../tests/fixtures/checkpoints
 
 docs: $(STAMP)  ## build the site into build/site; a broken link fails
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt -e ".[docs]"

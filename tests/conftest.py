@@ -12,8 +12,24 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 _CACHE = tempfile.TemporaryDirectory()  # of parsed sources and token counts: tests start without and leave none
 os.environ["TRANSFORMERS_LLAVA_CACHE"] = _CACHE.name
 
+from cpu_seconds import CpuSeconds  # noqa: E402
 from tiny import make_model, make_processor  # noqa: E402
 from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor  # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cpu_seconds", action="store_true", help="show the CPU seconds of the tests that cost most")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--cpu_seconds"):
+        config.pluginmanager.register(CpuSeconds())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the modules that cost most, so that none of them is left for one process at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # stable: else as they were
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from benchmarks.harness.results import read_results
 QUESTIONS = ("ceilings", "training", "low_memory", "attention", "inference", "host")
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_runs_dry_and_writes_figures(question: str, tmp_path: Path) -> None:
     if question == "low_memory":

@@ -20,6 +20,14 @@ from huggingface_hub import constants
 from tests.fake_hub.loopback import LoopbackHub, running_hub, what_is_missing
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m hub` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of this folder that ask for a Hub."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and {"hub", "loopback_hub"} & set(item.fixturenames):
+            item.add_marker("hub")
+
+
 def _constants(hub: LoopbackHub) -> dict[str, str | bool]:
     """What `huggingface_hub` would have, had it been imported with the variables of this Hub."""
     return {
