@@ -17,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -30,20 +31,38 @@ from transformers_llava.training.environment import package_versions
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def train(command: list[str], env: dict[str, str], log: Path, kill_after: float | None) -> bool:
+class Running(Protocol):
+    """What is asked of a process that was started, by `subprocess` or otherwise."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+def start_process(command: list[str], env: dict[str, str], log: Path) -> Running:
+    """A process of its own, whose output goes to the end of `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(command, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
+
+
+Start = Callable[[list[str], dict[str, str], Path], Running]
+
+
+def train(
+    command: list[str], env: dict[str, str], log: Path, kill_after: float | None, start: Start = start_process
+) -> bool:
     """
     Starts a training and kills it, with all its processes, so many seconds after its first step.
 
     Returns:
         `bool`: whether it came to its end before that.
     """
-    start = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT
-        )
+    before = log.stat().st_size if log.exists() else 0
+    process = start(command, env, log)
     try:
-        while process.poll() is None and b"'loss'" not in log.read_bytes()[start:]:
+        while process.poll() is None and (not log.exists() or b"'loss'" not in log.read_bytes()[before:]):
             time.sleep(0.02)
         if kill_after is not None:
             try:
@@ -59,7 +78,7 @@ def train(command: list[str], env: dict[str, str], log: Path, kill_after: float 
         _kill(process)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: Running) -> None:
     """SIGKILL to the process and to all that it has started, as when the machine is gone."""
     if process.poll() is not None:
         return
@@ -73,7 +92,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def soak(
-    command: list[str], output_dir: Path, log: Path, *, num_kills: int, seed: int, span: float, env: dict[str, str]
+    command: list[str],
+    output_dir: Path,
+    log: Path,
+    *,
+    num_kills: int,
+    seed: int,
+    span: float,
+    env: dict[str, str],
+    start: Start = start_process,
 ) -> dict[str, Any]:
     """
     Kills `num_kills` times within `span` seconds after the first step, and resumes each time.
@@ -85,7 +112,7 @@ def soak(
     digests: list[str] = []
     while len(kills) < num_kills or not digests:
         kill_after = chance.uniform(0.0, span) if len(kills) < num_kills else None
-        if train(command, env, log, kill_after):
+        if train(command, env, log, kill_after, start):
             digests.append(str(read_run_record(output_dir).own.weights_sha256))
             if len(kills) < num_kills:
                 _empty(output_dir)

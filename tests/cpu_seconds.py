@@ -9,7 +9,10 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 
+import psutil
 import pytest
+
+from forked import server_pid
 
 
 SLOW = 20.0  # CPU seconds from which a test, with the fixtures that it is the first to ask for, is marked `slow`
@@ -51,8 +54,14 @@ class CpuSeconds:
 
 
 def _measured(item: pytest.Item, phase: str) -> Iterator[None]:
-    before = sum(os.times()[:4])
+    before = _spent()
     try:
         return (yield)
     finally:
-        item.user_properties.append((phase, sum(os.times()[:4]) - before))
+        item.user_properties.append((phase, _spent() - before))
+
+
+def _spent() -> float:
+    """Of this process, of the one that `forked.py` forks, and of their ended children."""
+    forking = server_pid()
+    return sum(os.times()[:4]) + (0.0 if forking is None else sum(psutil.Process(forking).cpu_times()[:4]))

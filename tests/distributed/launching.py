@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from transformers_llava.packaged import packaged_file
+from forked import Forked, wait_for_all
 
 
 WORKER = Path(__file__).parent / "worker.py"
@@ -44,9 +45,21 @@ def _strings(env: dict[str, Any]) -> dict[str, str]:
 
 
 def run_processes(folder: Path, cases: list[dict[str, Any]], name: str) -> None:
-    """Two processes of one machine."""
-    command = command_of(folder, cases, "--nproc_per_node", "2")
-    _finish([_start(command, environment_of(name))])
+    """Two processes of one machine, with the variables that `torchrun` would give them."""
+    file = _write(folder, cases)
+    env = {**_QUIET, **environment_of(name), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    env |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "distributed.worker", str(file)]
+    logs = [folder / f"log_{rank}.txt" for rank in range(2)]
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    processes = [Forked(command, {**env, **rank}, log) for rank, log in zip(ranks, logs)]
+    try:
+        wait_for_all(processes, timeout=600)
+    finally:
+        for process in processes:
+            process.kill()
+    said = "".join(f"{log.name}:\n{log.read_text()[-6000:]}\n" for log in logs)
+    assert [process.poll() for process in processes] == [0, 0], said
 
 
 def run_machines(folder: Path, cases: list[dict[str, Any]]) -> None:
@@ -59,10 +72,15 @@ def run_machines(folder: Path, cases: list[dict[str, Any]]) -> None:
 
 def command_of(folder: Path, cases: list[dict[str, Any]], *options: str) -> list[str]:
     """`torchrun` of the worker, with its cases written into `folder`."""
-    file = folder / "cases.json"
-    file.write_text(json.dumps(cases))
+    file = _write(folder, cases)
     launcher = [sys.executable, "-m", "torch.distributed.run", *options, "--master_port", str(_free_port())]
     return [*launcher, str(WORKER), str(file)]
+
+
+def _write(folder: Path, cases: list[dict[str, Any]]) -> Path:
+    file = folder / "cases.json"
+    file.write_text(json.dumps(cases))
+    return file
 
 
 def _start(command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
@@ -78,7 +96,7 @@ def _start(command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
 def _finish(processes: list[subprocess.Popen[str]]) -> None:
     for process in processes:
         try:
-            output, _ = process.communicate(timeout=300)
+            output, _ = process.communicate(timeout=600)
         finally:
             process.kill()
         assert process.returncode == 0, output[-8000:]

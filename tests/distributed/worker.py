@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,10 +26,10 @@ from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.sft import train
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     rank = os.environ["RANK"]
-    for case in json.loads(Path(sys.argv[1]).read_text()):
+    for case in json.loads(Path(arguments[0]).read_text()):
         values = json.loads(json.dumps(case).replace("RANK", rank))
         refusal, copied = values.pop("refusal", None), values.pop("copy_for_rank_0", None)
         if copied is not None and rank == "0":
@@ -52,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
