@@ -18,7 +18,7 @@ TEST_ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test old-transformers conformance soak bench gpu cards wheel docs style types clean
+.PHONY: help install demo test test-all old-transformers conformance soak bench gpu cards wheel docs style types clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 20
@@ -39,6 +39,9 @@ demo: $(STAMP)  ## train, evaluate, save, load and ask a tiny LLaVA on this mach
 
 test: $(STAMP)  ## all tests (no network, no GPU)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder $(TEST_ARGS)
+
+test-all: $(STAMP)  ## all tests, those that draw at random with all their repetitions: 2,000 mutations instead of 400
+	$(MAKE) test TEST_ARGS="--exhaustive $(TEST_ARGS)"
 
 # An environment of its own below build/: it holds torch, Pillow and transformers 4.57.6, and nothing of this package.
 OLD := build/old_transformers

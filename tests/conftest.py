@@ -19,6 +19,7 @@ from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProce
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cpu_seconds", action="store_true", help="show the CPU seconds of the tests that cost most")
+    parser.addoption("--exhaustive", action="store_true", help="all repetitions of the tests that draw at random")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the modules that cost most, so that none of them is left for one process at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)  # stable: else as they were
+
+
+@pytest.fixture(scope="session")
+def exhaustive(pytestconfig: pytest.Config) -> bool:
+    """Whether a test that draws at random makes all its repetitions (`make test-all`), or the first of them."""
+    return bool(pytestconfig.getoption("--exhaustive"))
 
 
 @pytest.fixture
