@@ -40,17 +40,17 @@ def url(folder: Path) -> Iterator[str]:
     server = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        while True:  # however long it takes to import: it answers, or it ends
             assert server.poll() is None, "the server ended before it answered"
             try:
-                urllib.request.urlopen(f"{url}/health", timeout=1).close()
+                urllib.request.urlopen(f"{url}/health", timeout=60).close()
                 break
             except (urllib.error.URLError, OSError):
                 time.sleep(0.25)
         yield url
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=300)
 
 
 def test_an_openai_style_client_gets_an_answer_to_a_prompt_with_one_bos(url: str, folder: Path) -> None:
@@ -60,7 +60,7 @@ def test_an_openai_style_client_gets_an_answer_to_a_prompt_with_one_bos(url: str
     request = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=600) as response:
         answer = json.load(response)
     assert isinstance(answer["choices"][0]["message"]["content"], str)
     here = [{"role": "user", "content": [{"type": "image", "image": make_image()}, content[1]]}]

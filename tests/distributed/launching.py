@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from transformers_llava.packaged import packaged_file
 from forked import Forked, wait_for_all
+from transformers_llava.packaged import packaged_file
 
 
 WORKER = Path(__file__).parent / "worker.py"

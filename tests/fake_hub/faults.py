@@ -11,7 +11,7 @@ from tests.fake_hub.exchange import Answer
 
 
 How = Literal["error", "drop", "stall"]
-_LONGEST_STALL = 120.0  # seconds; nothing waits for ever on a test that has died
+_LONGEST_STALL = 900.0  # seconds; nothing waits for ever on a test that has died
 
 
 class HungUpError(Exception):

@@ -58,6 +58,8 @@ class LoopbackHub:
             "HF_HOME": str(caches or self.caches),
             "HF_HUB_OFFLINE": "0",
             "TRANSFORMERS_OFFLINE": "0",
+            "HF_HUB_ETAG_TIMEOUT": "600",  # seconds; after 10 of them a busy machine would be taken for a broken Hub
+            "HF_HUB_DOWNLOAD_TIMEOUT": "600",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -69,7 +71,7 @@ class LoopbackHub:
         return environment | dict.fromkeys(inherited, "")  # empty means: below HF_HOME
 
     def run(
-        self, source: str, *arguments: str, caches: Path | None = None, timeout: float = 120
+        self, source: str, *arguments: str, caches: Path | None = None, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
         """Runs a piece of Python in a fresh process with this Hub; its output is in the result, failed or not."""
         return subprocess.run(
@@ -123,7 +125,7 @@ class LoopbackHub:
         """How many requests stand still."""
         return self._control("stalled")
 
-    def wait_for_stall(self, timeout: float = 60) -> None:
+    def wait_for_stall(self, timeout: float = 600) -> None:
         """Returns when a request stands still. Raises `TimeoutError`."""
         deadline = time.monotonic() + timeout
         while not self.num_stalled():
@@ -131,7 +133,7 @@ class LoopbackHub:
                 raise TimeoutError(f"no request stands still after {timeout} s; answered were {self.requests()}")
             time.sleep(0.01)
 
-    def wait_until_idle(self, timeout: float = 60) -> None:
+    def wait_until_idle(self, timeout: float = 600) -> None:
         """
         Returns when nobody is connected and so nothing is under way: what a killed client had asked for has been done.
         Connections are accepted in their order, so this one's question comes after all that it had opened.
@@ -148,7 +150,7 @@ class LoopbackHub:
 
     def _control(self, name: str, body: bytes | None = None) -> Any:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{self.endpoint}/_control/{name}", body, timeout=30) as answer:
+        with opener.open(f"{self.endpoint}/_control/{name}", body, timeout=600) as answer:
             return json.load(answer)
 
 
@@ -183,5 +185,5 @@ def running_hub(root: Path, transport: Transport = "lfs") -> Iterator[LoopbackHu
             yield LoopbackHub(**json.loads(line), root=root / "server", transport=transport, caches=root / "hf_home")
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=300)
             process.stdout.close()

@@ -28,13 +28,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("hub")
 
 
-def _constants(hub: LoopbackHub) -> dict[str, str | bool]:
+def _constants(hub: LoopbackHub) -> dict[str, str | bool | int]:
     """What `huggingface_hub` would have, had it been imported with the variables of this Hub."""
     return {
         "HF_HUB_OFFLINE": False,  # tests/conftest.py has turned it on
         "ENDPOINT": hub.endpoint,
         "HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
         "HF_HUB_CACHE": str(hub.caches / "hub"),
+        "HF_HUB_ETAG_TIMEOUT": 600,
+        "HF_HUB_DOWNLOAD_TIMEOUT": 600,
         "HF_HUB_DISABLE_XET": hub.transport == "lfs",
     }
 

@@ -431,7 +431,7 @@ def test_a_person_is_told_what_to_export_and_finds_it_again_after_a_restart(
             assert api.repo_exists("loopback/kept")
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
+            process.communicate(timeout=300)
         assert process.returncode == 0
 
 

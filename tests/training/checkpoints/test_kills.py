@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmarks.soak import QUIET, one_process, soak, train, write_recipe
-from transformers_llava.artifacts.run_record.record_file import read_run_record
 from forked import Forked
+from transformers_llava.artifacts.run_record.record_file import read_run_record
 
 
 @pytest.fixture(scope="module")

@@ -35,10 +35,10 @@ def planned(name: str, **changes) -> Plan:
 
 @pytest.mark.parametrize("name", REAL)
 def test_every_packaged_recipe_is_planned_in_no_time_and_fits_its_hardware(name: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()  # of this process alone, however busy the machine is
     plan = planned(name)
     assert "hours at" in format_plan(plan)
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 30
     header = " ".join(header_of(packaged_file("recipe", name)))
     assert f"--config {name}" in header
     assert "Hardware: 8 GPUs of" in " ".join(header.split())
