@@ -247,7 +247,8 @@ def main() -> int:
 def _compare(folder: Path, recipe: Path, launch: Any, num_kills: int, seed: int, span: float) -> dict[str, Any]:
     whole, killed = folder / f"{launch.__name__}_whole", folder / f"{launch.__name__}_killed"
     log = folder / f"{launch.__name__}.log"
-    train(*launch(recipe, whole), log, None)
+    command, env = launch(recipe, whole)
+    train(command, env, log, None)
     digest = str(read_run_record(whole).own.weights_sha256)
     command, env = launch(recipe, killed)
     result = soak(command, killed, log, num_kills=num_kills, seed=seed, span=span, env=env)
