@@ -20,7 +20,7 @@ ALLOWED = {
     "demo": EVERYTHING,
     "hub": {"artifacts", "conversion", "data", "modeling", "chat_templates", "packaged"},
     "training": {"artifacts", "data", "conversion", "modeling", "chat_templates", "packaged"},
-    "evaluation": {"artifacts", "data", "generation", "modeling", "packaged"},
+    "evaluation": {"artifacts", "data", "generation", "modeling", "chat_templates", "packaged"},
     "synthesis": {"artifacts", "data"},
     "scale": {"artifacts", "data"},
     "generation": {"artifacts", "data", "modeling"},
@@ -28,7 +28,7 @@ ALLOWED = {
     "data": {"artifacts", "modeling", "chat_templates", "packaged"},
     "artifacts": set(),
     "modeling": set(),
-    "chat_templates": set(),
+    "chat_templates": {"packaged"},
     "packaged": set(),
 }
 # Publishing, training and evaluating meet in files beside the checkpoint, never in an import.
