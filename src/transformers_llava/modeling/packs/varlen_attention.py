@@ -17,6 +17,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging
 
+from ..gpu_stand_in import stands_for_gpu
+
 
 logger = logging.get_logger(__name__)
 
@@ -105,7 +107,7 @@ def no_mask(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def _has_flash(device: torch.device) -> bool:
-    return device.type == "cuda"
+    return device.type == "cuda" or stands_for_gpu()
 
 
 def _in_flash_precision(*states: torch.Tensor) -> Iterable[torch.Tensor]:

@@ -9,8 +9,10 @@ from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditio
 from transformers_llava.training.estimate.flops import Flops, flops_per_example
 from transformers_llava.training.estimate.gpus import GPUS, Gpu, find_gpu
 from transformers_llava.training.estimate.measured import MeasuredShare, find_share, read_measured
-from transformers_llava.training.estimate.memory import Memory, memory_per_gpu
+from transformers_llava.training.estimate.memory import RUNTIME, Memory, memory_per_gpu
 from transformers_llava.training.estimate.recipe_shapes import DataShape, plan_data, plan_model
+from transformers_llava.training.estimate.trace.page import format_trace
+from transformers_llava.training.estimate.trace.traced_step import TRACED_BACKENDS, TracedStep
 from transformers_llava.training.model.components import apply_component_config, component_table, format_table
 from transformers_llava.training.recipe.recipe import Recipe
 
@@ -36,6 +38,12 @@ class Plan:
     num_checkpointed: int
     flops: Flops
     memory: Memory
+    traced: TracedStep | None = None  # of one GPU; None where tracing cannot go
+
+    @property
+    def peak_bytes(self) -> float:
+        """Bytes of one GPU at the fullest moment of a step: traced where that is possible, else by formula."""
+        return self.memory.total if self.traced is None else self.traced.peak.total + RUNTIME
 
     @property
     def stage(self) -> int:
@@ -53,8 +61,17 @@ class Plan:
         return total / (self.num_gpus * gpu.peak * share) / 3600
 
 
-def make_plan(recipe: Recipe, *, backend: str, num_gpus: int) -> Plan:
-    """Nothing is loaded, fetched or started: shapes alone."""
+def make_plan(recipe: Recipe, *, backend: str, num_gpus: int, trace: bool = False) -> Plan:
+    """
+    Nothing is loaded, fetched or started: shapes alone.
+
+    Args:
+        recipe (`Recipe`): What would be trained.
+        backend (`str`): `cpu`, `single_gpu`, `ddp`, `fsdp2`, `zero2` or `zero3`.
+        num_gpus (`int`): In one machine.
+        trace (`bool`, *optional*, defaults to `False`): Also run a step on fake tensors, which takes some seconds;
+            except with ZeRO.
+    """
     model = plan_model(recipe)
     apply_component_config(model, recipe.components)
     data = plan_data(recipe, model.config)
@@ -71,7 +88,13 @@ def make_plan(recipe: Recipe, *, backend: str, num_gpus: int) -> Plan:
         num_steps = args.max_steps
     else:
         num_steps = math.ceil(args.num_train_epochs * math.ceil(data.num_examples / global_batch))
+    traced = None
+    if trace and backend in TRACED_BACKENDS:
+        from transformers_llava.training.estimate.trace.step import trace_step
+
+        traced = trace_step(recipe, data, backend=backend, num_gpus=num_gpus)
     return Plan(
+        traced=traced,
         model=model,
         recipe=recipe,
         data=data,
@@ -116,12 +139,7 @@ def format_plan(plan: Plan, shares: list[MeasuredShare] | None = None) -> str:
         f"{plan.flops.head / 1e12:.2f}, repeated by checkpointing {plan.flops.repeated / 1e12:.2f}",
         f"in all        {total / 1e18:.2f} EFLOP",
         "",
-        "memory of a GPU, estimated, in GB (10^9 bytes)",
-        *(
-            f"  {field.name.replace('_', ' '):<16}{getattr(plan.memory, field.name) / 1e9:8.2f}"
-            for field in fields(plan.memory)
-        ),
-        f"  {'total':<16}{plan.memory.total / 1e9:8.2f}",
+        *_memory_or_trace(plan),
         "",
         _hours_title(measured),
         *(
@@ -133,10 +151,25 @@ def format_plan(plan: Plan, shares: list[MeasuredShare] | None = None) -> str:
     return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
 
+def _memory_or_trace(plan: Plan) -> list[str]:
+    if plan.traced is not None:
+        useful = plan.flops.useful * plan.global_batch / plan.num_gpus
+        return format_trace(plan.traced, num_steps=plan.num_steps, num_gpus=plan.num_gpus, useful_flops=useful)
+    why = "" if plan.backend in TRACED_BACKENDS else f" ({plan.backend} cannot be traced)"
+    return [
+        f"memory of a GPU, by formula{why}, in GB (10^9 bytes)",
+        *(
+            f"  {field.name.replace('_', ' '):<16}{getattr(plan.memory, field.name) / 1e9:8.2f}"
+            for field in fields(plan.memory)
+        ),
+        f"  {'total':<16}{plan.memory.total / 1e9:8.2f}",
+    ]
+
+
 def warnings(plan: Plan) -> list[str]:
     """What a person should change before renting the machines."""
     found = []
-    total = plan.memory.total
+    total = plan.peak_bytes
     room = find_gpu("A100 80 GB").memory * _USABLE
     if total > room:
         state = total - plan.memory.activations
@@ -170,10 +203,11 @@ def dry_run(recipe: Path, flags: list[str], *, backend: str, num_gpus: int) -> s
     from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 
     values: dict[str, Any] = apply_flags(read_recipe(recipe), flags)
-    values |= {"bf16": False, "fp16": False, "tf32": None, "use_cpu": True}  # planned here, run elsewhere
+    half = bool(values.get("bf16") or values.get("fp16"))  # of one width, and a CPU has only bf16
+    values |= {"bf16": half, "fp16": False, "tf32": None, "use_cpu": True}  # planned here, run elsewhere
     values.setdefault("output_dir", "output")
     values.setdefault("train_data", "none")
-    return format_plan(make_plan(Recipe.from_dict(values), backend=backend, num_gpus=num_gpus))
+    return format_plan(make_plan(Recipe.from_dict(values), backend=backend, num_gpus=num_gpus, trace=True))
 
 
 def _hours_title(measured: dict[Gpu, MeasuredShare | None]) -> str:
@@ -189,8 +223,8 @@ def _source(share: MeasuredShare | None) -> str:
 
 
 def _fit(plan: Plan, gpu: Gpu) -> str:
-    share = plan.memory.total / gpu.memory
-    return "" if share <= _USABLE else f"   does not fit ({plan.memory.total / 1e9:.0f} GB)"
+    share = plan.peak_bytes / gpu.memory
+    return "" if share <= _USABLE else f"   does not fit ({plan.peak_bytes / 1e9:.0f} GB)"
 
 
 __all__ = ["ASSUMED_MFU", "Plan", "dry_run", "format_plan", "make_plan", "warnings"]

@@ -14,12 +14,16 @@ class Gpu:
         model (`str`): A word of the name by which the device calls itself: `"H200"` of `"NVIDIA H200"`.
         peak (`float`): Dense bf16 operations per second.
         memory (`float`): Bytes.
+        memory_rate (`float`): Bytes per second of that memory.
+        link_rate (`float`): Bytes per second to the other cards of a machine, in one direction: NVLink, or PCIe 4.0.
         is_planned (`bool`): Plans say how long a recipe would take on it.
     """
 
     model: str
     peak: float
     memory: float
+    memory_rate: float
+    link_rate: float
     is_planned: bool = True
 
     def __str__(self) -> str:
@@ -27,13 +31,13 @@ class Gpu:
 
 
 GPUS = (
-    Gpu("RTX 4090", 165e12, 24e9),
-    Gpu("A100", 312e12, 40e9),
-    Gpu("A100", 312e12, 80e9),
-    Gpu("H100", 989e12, 80e9),
-    Gpu("H200", 989e12, 141e9),
-    Gpu("L40S", 362e12, 48e9, is_planned=False),
-    Gpu("A6000", 155e12, 48e9, is_planned=False),
+    Gpu("RTX 4090", 165e12, 24e9, 1.01e12, 32e9),
+    Gpu("A100", 312e12, 40e9, 1.555e12, 300e9),
+    Gpu("A100", 312e12, 80e9, 2.039e12, 300e9),
+    Gpu("H100", 989e12, 80e9, 3.35e12, 450e9),
+    Gpu("H200", 989e12, 141e9, 4.8e12, 450e9),
+    Gpu("L40S", 362e12, 48e9, 864e9, 32e9, is_planned=False),
+    Gpu("A6000", 155e12, 48e9, 768e9, 56e9, is_planned=False),
 )
 
 

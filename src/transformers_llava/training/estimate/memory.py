@@ -10,7 +10,7 @@ from transformers_llava.training.model.components import component_of
 # what was measured of one layer of Llama 7B and 13B in bf16 with sdpa (182.6 and 228.7 KiB a token where all learns,
 # 129.1 and 161.7 where weights are frozen, 167.5 and 209.5 with LoRA of rank 64). A test counts a layer again.
 _KEPT = {"full": (26.3, 7.2), "frozen": (18.3, 5.2), "lora": (25.75, 6.0)}
-_RUNTIME = 0.9e9  # CUDA context, allocator slack and workspaces: an estimate
+RUNTIME = 0.9e9  # CUDA context, allocator slack and workspaces: an estimate
 _LOGITS_TILE = 4096 * 32768 * 2  # TRL computes the loss in tiles of at most so many bytes
 
 
@@ -95,8 +95,8 @@ def memory_per_gpu(
         gathered=(2 * layer * 2 + 2 * head * 2 + head * 4) if shards_weights else trained * 2,
         activations=pack_tokens * (num_kept * per_token + saved_inputs + again),
         head=min(_LOGITS_TILE, pack_tokens * text.vocab_size * 2) + pack_tokens * text.hidden_size * 8,
-        runtime=_RUNTIME,
+        runtime=RUNTIME,
     )
 
 
-__all__ = ["Memory", "memory_per_gpu"]
+__all__ = ["RUNTIME", "Memory", "memory_per_gpu"]
