@@ -21,7 +21,7 @@ from transformers_llava.training.trainer import LlavaTrainer
 READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero"}
 # What runs on the CPU also where training is on a GPU: batches are made there, AdamW counts its steps there, and
 # attention by single documents is what a GPU's kernels do in one call.
-ON_THE_HOST = ("torch/utils/data/", "torch/optim/", "transformers_llava/modeling/varlen_attention.py")
+ON_THE_HOST = ("torch/utils/data/", "torch/optim/", "transformers_llava/modeling/packs/varlen_attention.py")
 PACKAGES = ("transformers_llava/", "/trl/", "/transformers/", "/accelerate/", "/peft/")
 READING = {"log", "_save_checkpoint", "_maybe_log_save_evaluate", "_finalize_training"}  # where values are wanted
 

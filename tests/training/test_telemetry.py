@@ -24,7 +24,7 @@ def test_rates_count_tokens_and_not_padding() -> None:
     telemetry = Telemetry(tiny.make_model(), FULL, num_rejected=7)
     labels = torch.tensor([[-100, 5, 6], [-100, 7, -100]])
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    pixels = {"pixel_values": torch.zeros(2, 3, 28, 28), "image_sizes": torch.zeros(2, 2)}
+    pixels = {"pixel_values": torch.zeros(2, 3, 28, 28), "image_sizes": [(28, 28), (28, 28)]}
     telemetry.count([{"labels": labels, "attention_mask": mask, **pixels}])
     telemetry.count([{"labels": labels[:1], "cu_seq_lens_q": torch.tensor([0, 2, 3])}])
     telemetry.started_at -= 1_000_000.0  # long ago, so that the moment of reading does not matter

@@ -52,7 +52,7 @@ class Telemetry:
             self._add("samples", labels.shape[0] if documents is None else documents.shape[0] - 1)
             if batch.get("pixel_values") is not None:
                 self._add("tiles", batch["pixel_values"].shape[0])
-                self._add("images", batch["image_sizes"].shape[0])
+                self._add("images", len(batch["image_sizes"]))
 
     def _add(self, name: str, amount: torch.Tensor | int) -> None:
         self.counts[name] = self.counts[name] + amount

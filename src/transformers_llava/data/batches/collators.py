@@ -42,7 +42,7 @@ class _Collator:
         image_sizes = [example.image_sizes for example in encoded if example.image_sizes is not None]
         if not pixel_values:
             return {}
-        pixels: dict[str, Any] = {"pixel_values": torch.cat(pixel_values), "image_sizes": torch.cat(image_sizes)}
+        pixels: dict[str, Any] = {"pixel_values": torch.cat(pixel_values), "image_sizes": [tuple(size) for size in torch.cat(image_sizes).tolist()]}
         if self.policy.several_images == "one_tile" and self.processor.tiling_rule().is_tiled:
             pixels["num_tiles"] = [count for example in encoded for count in _tiles_of_pictures(example)]
         return pixels
@@ -54,9 +54,10 @@ class PaddedCollator(_Collator):
     Examples to one row each, padded on the right.
 
     Contract: `input_ids`, `labels`, `attention_mask` (B, T); `shift_labels` and `supervised_positions`, see
-    [`add_supervised_positions`]; `pixel_values` (num_tiles, 3, H, W) of all pictures in order and `image_sizes`
-    (num_images, 2) as (height, width), both absent when no example has a picture; `num_tiles`, a list of one int per
-    picture, where `several_images` makes them differ in rule.
+    [`add_supervised_positions`]; `pixel_values` (num_tiles, 3, H, W) of all pictures in order and `image_sizes`, one
+    (height, width) of ints per picture, which the host would wait for if they were on a device; both absent when no
+    example has a picture; `num_tiles`, a list of one int per picture, where `several_images` makes them differ in
+    rule.
 
     Args:
         processor (`OpenLlavaProcessor`):
