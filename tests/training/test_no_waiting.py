@@ -86,7 +86,7 @@ STAGES: dict[str, dict[str, Any]] = {
 def test_a_step_reads_nothing_from_the_device(run: Callable, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     with watched_steps(monkeypatch) as reads:
         _, record = run(**STAGES[stage], packed=True, attn_implementation="varlen", max_steps=2)
-    assert record.progress["global_step"] == 2
+    assert record.progress.global_step == 2
     assert not reads.lines, "\n".join(sorted(set(reads.lines)))
 
 
