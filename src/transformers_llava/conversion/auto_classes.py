@@ -16,7 +16,6 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, PROCESSOR_MAPPING_NAMES
 
-from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.configs.layouts import (
     BUILTIN_TYPES,
     ORIGINAL_TYPES,
@@ -25,6 +24,7 @@ from transformers_llava.conversion.configs.layouts import (
     normalize_config_dict,
     read_config,
 )
+from transformers_llava.conversion.small_files import optional_json
 from transformers_llava.conversion.weights.key_check import rename_unchecked
 from transformers_llava.conversion.weights.key_names import detect_mapping, loading_rules
 from transformers_llava.conversion.weights.original import fit_embeddings, read_original_weights, scale_as_original
@@ -174,8 +174,7 @@ def _append(hooks: list, hook: Callable) -> None:
 
 
 def _has_own_processor(folder: Path) -> bool:
-    file = folder / "processor_config.json"
-    return file.is_file() and read_json(file).get("processor_class") == OpenLlavaProcessor.__name__
+    return optional_json(folder / "processor_config.json").get("processor_class") == OpenLlavaProcessor.__name__
 
 
 def _alias(model_type: str) -> type[PreTrainedConfig]:

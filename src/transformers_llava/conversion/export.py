@@ -24,7 +24,7 @@ from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 
 
 _TABLES = ("model.language_model.embed_tokens.weight", "lm_head.weight")
-# Read back by `configs.convert_config`: what the built-in configuration has no field for.
+# Read back by `configs.layouts.convert_config`: what the built-in configuration has no field for.
 KEPT_FIELDS = ("image_aspect_ratio", "image_grid_pinpoints", "max_sequence_length", "original_model_type")
 
 

@@ -13,13 +13,18 @@ from typing import Any, Literal
 from transformers_llava.artifacts.digests import commit_of_snapshot
 from transformers_llava.artifacts.limits import MAX_LAYERS, MAX_PROJECTOR_LAYERS
 from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_folder
-from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.conversion.configs.layouts import Layout, check_kinds, convert_config, layout_of, read_config
 from transformers_llava.conversion.configs.pinpoints import parse_pinpoints
 from transformers_llava.conversion.conversion_report import ConfigReport, KeyAccount
 from transformers_llava.conversion.original_checkpoint import open_original
 from transformers_llava.conversion.processors.processor_building import build_builtin_processor
-from transformers_llava.conversion.small_files import PROCESSOR_FILES, TOKENIZER_FILES, check_documents, reading
+from transformers_llava.conversion.small_files import (
+    PROCESSOR_FILES,
+    TOKENIZER_FILES,
+    check_documents,
+    optional_json,
+    reading,
+)
 from transformers_llava.conversion.weights.delta import apply_delta
 from transformers_llava.conversion.weights.key_check import empty_model, rename_and_check
 from transformers_llava.conversion.weights.key_names import detect_mapping
@@ -142,7 +147,7 @@ def _open_original(
         state=state,
         processor=original.processor(config, template=template),
         tokenizer_folder=tokenizer_folder,
-        generation_config=_read_json(tokenizer_folder / "generation_config.json"),
+        generation_config=optional_json(tokenizer_folder / "generation_config.json"),
         config_report=original.config_report,
         weights=(*accounts, *(KeyAccount(key, None, reason) for key, reason in found.left_out.items())),
         notes=(*found.notes, *scaled, *resized),
@@ -173,7 +178,7 @@ def _open_nested(folder: Path, raw: dict[str, Any], layout: Layout, template: st
         state=state,
         processor=processor,
         tokenizer_folder=folder,
-        generation_config=_read_json(folder / "generation_config.json"),
+        generation_config=optional_json(folder / "generation_config.json"),
         config_report=config_report,
         weights=tuple(accounts),
         notes=tuple(resized),
@@ -242,10 +247,6 @@ def _given(base: Path | None) -> Path:
 
 def _absolute(path: str | Path | None) -> str | Path | None:
     return Path(path).resolve() if path is not None and Path(path).is_dir() else path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
 
 
 __all__ = ["OpenedCheckpoint", "open_checkpoint"]

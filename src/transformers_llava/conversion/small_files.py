@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from transformers_llava.artifacts.limits import MAX_TEMPLATE_BYTES
 from transformers_llava.artifacts.untrusted import read_json
@@ -48,6 +49,11 @@ def check_documents(folder: str | Path) -> None:
             template.read_text(encoding="utf-8")
 
 
+def optional_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file of a checkpoint; nothing if there is no such file."""
+    return read_json(path) if path.is_file() else {}
+
+
 @contextmanager
 def reading(folder: str | Path, *names: str) -> Iterator[None]:
     """
@@ -71,4 +77,4 @@ def reading(folder: str | Path, *names: str) -> Iterator[None]:
         raise ValueError(f"{' or '.join(present)} in {folder} cannot be used: {reason}") from error
 
 
-__all__ = ["JSON_FILES", "PROCESSOR_FILES", "TOKENIZER_FILES", "check_documents", "reading"]
+__all__ = ["JSON_FILES", "PROCESSOR_FILES", "TOKENIZER_FILES", "check_documents", "optional_json", "reading"]

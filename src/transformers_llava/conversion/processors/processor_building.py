@@ -8,11 +8,11 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from transformers_llava.artifacts.untrusted import read_json
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.conversion.configs.tower_lookup import resolve_tower
 from transformers_llava.conversion.processors.original_tokenizer import load_original_tokenizer
 from transformers_llava.conversion.processors.template_choice import select_chat_template
+from transformers_llava.conversion.small_files import optional_json
 from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor, default_image_processor
@@ -70,8 +70,8 @@ def build_builtin_processor(
     """The processor of a llava-hf folder: its own tokenizer, template and picture settings behind our class."""
     folder = Path(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    processor_settings = _read_json(folder / "processor_config.json")
-    settings = processor_settings.get("image_processor") or _read_json(folder / "preprocessor_config.json")
+    processor_settings = optional_json(folder / "processor_config.json")
+    settings = processor_settings.get("image_processor") or optional_json(folder / "preprocessor_config.json")
     if chat_template is None:
         chat_template = _stored_template(folder, processor_settings, tokenizer)
     images = default_image_processor(config)
@@ -126,7 +126,7 @@ def _tower_image_processor(config: OpenLlavaConfig) -> OpenLlavaImageProcessorPi
     if config.vision_config.model_type.startswith("siglip") or not config.vision_tower_name_or_path:
         return None
     tower = resolve_tower(config.vision_tower_name_or_path)
-    settings = _read_json(Path(tower.location) / "preprocessor_config.json") if tower.is_local else {}
+    settings = optional_json(Path(tower.location) / "preprocessor_config.json") if tower.is_local else {}
     return (
         OpenLlavaImageProcessorPil(**_known_settings(settings, config.vision_config.image_size)) if settings else None
     )
@@ -152,12 +152,8 @@ def _known_settings(settings: dict[str, Any], side: int) -> dict[str, Any]:
 def _stored_template(folder: Path, settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str | None:
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    stored = _read_json(folder / "chat_template.json").get("chat_template")
+    stored = optional_json(folder / "chat_template.json").get("chat_template")
     return stored or settings.get("chat_template") or getattr(tokenizer, "chat_template", None)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
 
 
 __all__ = ["TokenizerFacts", "build_builtin_processor", "build_original_processor", "tokenizer_facts"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from transformers_llava.artifacts.untrusted import read_json
+from transformers_llava.conversion.small_files import optional_json
 
 
 # Names of special tokens that both transformers generations know, in the order in which missing ones get their ids.
@@ -61,8 +61,8 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
     Raises:
         ValueError: one of them is no JSON object.
     """
-    config = _read_object(folder / "tokenizer_config.json")
-    special_map = _read_object(folder / "special_tokens_map.json")
+    config = optional_json(folder / "tokenizer_config.json")
+    special_map = optional_json(folder / "special_tokens_map.json")
     class_name = str(config.get("tokenizer_class") or "").removesuffix("Fast")
 
     named = {name: _content(config.get(name) or special_map.get(name)) for name in NAMED_TOKENS}
@@ -75,7 +75,7 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
     added = {int(index): _added_token(token) for index, token in config.get("added_tokens_decoder", {}).items()}
     if not added:
         special = {text for text in [*named.values(), *extra_special] if text}
-        for text, index in _read_object(folder / "added_tokens.json").items():
+        for text, index in optional_json(folder / "added_tokens.json").items():
             added[int(index)] = AddedToken(text, special=text in special, normalized=False)
 
     adds_bos = bool(config.get("add_bos_token", True)) if class_name in ("", *_SENTENCEPIECE_CLASSES) else None
@@ -90,10 +90,6 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
         added=dict(sorted(added.items())),
         model_max_length=int(max_length) if max_length is not None and max_length < 1e9 else None,
     )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
 
 
 def _content(token: Any) -> str | None:
