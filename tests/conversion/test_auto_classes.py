@@ -236,6 +236,21 @@ def test_override_builtin_classes_is_explicit_and_can_be_undone(tmp_path):
     )
 
 
+def test_a_weight_that_is_changed_while_it_is_read_is_offloaded_as_changed(tmp_path):
+    """transformers reads offloaded weights from the checkpoint itself, where a Gemma's features have another scale."""
+    original = write_original(tmp_path / "checkpoint", "gemma")
+    on_disk = dict.fromkeys(("model.vision_tower", "model.language_model", "lm_head"), "cpu")
+    on_disk["model.multi_modal_projector"] = "disk"
+    offloaded = load(original.folder, device_map=on_disk, offload_folder=tmp_path / "offloaded")
+    pixels = torch.ones(1, 3, 28, 28)
+    with torch.no_grad():
+        expected, actual = (
+            torch.cat(list(model.get_image_features(pixels).pooler_output))
+            for model in (load(original.folder), offloaded)
+        )
+    assert torch.equal(expected, actual)
+
+
 @pytest.mark.parametrize("options", [{}, {"device_map": "cpu"}, {"dtype": torch.bfloat16}, {"dtype": "auto"}])
 def test_a_checkpoint_without_its_tower_loads_with_every_option(tmp_path, options):
     original = write_original(tmp_path / "checkpoint", tower_inside=False, files="sharded_bin")

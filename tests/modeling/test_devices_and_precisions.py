@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from tiny import PINPOINTS, make_config, make_image, make_model, make_processor
 from transformers_llava import OpenLlavaForConditionalGeneration
-from transformers_llava.modeling import varlen_attention as attention
+from transformers_llava.modeling.packs import varlen_attention as attention
 from transformers_llava.modeling.vision.image_features import scatter_features
 
 

@@ -20,7 +20,7 @@ from .image_id_logits import OpenLlavaGenerationMixin
 from .labels import mask_image_positions, masking_forward
 from .language_head import balance_experts, project_hidden_states, read_setting, select_positions, supervised_loss
 from .loading.offloading import keep_newline_in_memory, loaded_newline
-from .loading.weight_files import complete_state_dict, refused_pickle
+from .loading.weight_files import adapt_state_dict, refused_pickle
 from .packs.pack_mask import mask_of_pack
 from .remote_code import add_remote_code
 from .vision.image_features import (
@@ -110,9 +110,8 @@ class OpenLlavaPreTrainedModel(PreTrainedModel):
         model: PreTrainedModel, state_dict: Any, checkpoint_files: Any, load_config: Any, expected_keys: Any = None
     ) -> Any:
         keep_newline_in_memory(load_config.device_map)
-        for adapt in OpenLlavaPreTrainedModel.state_dict_adapters:
-            state_dict = adapt(model, state_dict, checkpoint_files)
-        state_dict = complete_state_dict(model, state_dict, checkpoint_files)
+        adapters = OpenLlavaPreTrainedModel.state_dict_adapters
+        state_dict, checkpoint_files = adapt_state_dict(model, state_dict, checkpoint_files, adapters)
         return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, expected_keys)
 
     @classmethod

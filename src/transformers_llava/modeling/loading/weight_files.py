@@ -4,12 +4,36 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel
+
+
+def adapt_state_dict(
+    model: PreTrainedModel,
+    state_dict: dict[str, Any] | None,
+    checkpoint_files: list[str] | None,
+    adapters: Iterable[Callable[[PreTrainedModel, Any, Any], Any]],
+) -> tuple[dict[str, Any] | None, list[str] | None]:
+    """
+    Lets readers of other layouts change what is loaded, then adds a vision tower that is not among it.
+
+    Args:
+        model, state_dict, checkpoint_files: See [`complete_state_dict`].
+        adapters (`Iterable[Callable]`): Each takes the three and returns the tensors to load, or what it was given.
+
+    Returns:
+        The tensors, and the files. What an adapter has changed comes without files: transformers reads weights that a
+        device map offloads to disk from there, as they lie.
+    """
+    for adapt in adapters:
+        state_dict = adapt(model, state_dict, checkpoint_files)
+    if state_dict is not None:
+        return state_dict, None
+    return complete_state_dict(model, state_dict, checkpoint_files), checkpoint_files
 
 
 def complete_state_dict(
@@ -80,4 +104,4 @@ def refused_pickle(name: Any, error: pickle.UnpicklingError) -> ValueError:
     )
 
 
-__all__ = ["checkpoint_keys", "complete_state_dict", "lazy_state_dict", "refused_pickle"]
+__all__ = ["adapt_state_dict", "checkpoint_keys", "complete_state_dict", "lazy_state_dict", "refused_pickle"]
