@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from transformers_llava import OpenLlavaProcessor
-from transformers_llava.data.records.record_formats import to_example
+from transformers_llava.data.records.record_formats import RecordRules, to_example
 from transformers_llava.data.schema import RecordError
 from transformers_llava.data.tokens.encoding import encode_example
 
@@ -29,12 +29,12 @@ def test_samples_of_a_checkpoint_equal_the_recorded_ones(case: str, golden: Path
         name, sample = record["id"], recorded[record["id"]]
         if name in REFUSED:
             with pytest.raises(RecordError) as error:
-                encode_example(to_example(record, source="golden", image_root=golden / "images")[0], processor)
+                encode_example(to_example(record, RecordRules("golden", golden / "images"))[0], processor)
             assert error.value.reason == REFUSED[name]
             continue
         if case == "next_qwen" and name in OTHER_IDS_IN_NEXT:
             continue
-        encoded = encode_example(to_example(record, source="golden", image_root=golden / "images")[0], processor)
+        encoded = encode_example(to_example(record, RecordRules("golden", golden / "images"))[0], processor)
         ids, labels = encoded.input_ids.tolist(), encoded.labels.tolist()
         images = record.get("image", [])
         for image in [images] if isinstance(images, str) else images:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.data.records.record_formats import to_example
+from transformers_llava.data.records.record_formats import RecordRules, to_example
 from transformers_llava.data.schema import RecordError
 
 
@@ -17,7 +17,8 @@ def llava(*turns: str, **fields) -> dict:
 
 
 def convert(record, **kwargs):
-    return to_example(record, **{"source": "s", "image_root": ROOT, **kwargs})[0]
+    default_id = kwargs.pop("default_id", "?")
+    return to_example(record, RecordRules(**{"source": "s", "image_root": ROOT, **kwargs}), default_id)[0]
 
 
 def content(record, turn: int = 0) -> list:
@@ -80,10 +81,10 @@ def test_text_turns_keep_their_white_space():
 
 def test_an_answer_before_any_question_is_dropped_and_noted():
     record = {"id": 1, "conversations": [{"from": "gpt", "value": "0"}, *llava("Q", "A")["conversations"]]}
-    example, notes = to_example(record, source="s", image_root=ROOT)
+    example, notes = to_example(record, RecordRules("s", ROOT))
     assert [message["role"] for message in example["messages"]] == ["user", "assistant"]
     assert notes == ("leading_answer_dropped",)
-    assert to_example(llava("Q", "A"), source="s", image_root=ROOT)[1] == ()
+    assert to_example(llava("Q", "A"), RecordRules("s", ROOT))[1] == ()
 
 
 def test_sharegpt_roles_and_a_system_turn():

@@ -9,6 +9,7 @@ import pytest
 
 from tiny import make_image
 from transformers_llava.data.records import record_store
+from transformers_llava.data.records.record_formats import RecordRules
 from transformers_llava.data.records.record_store import ParseRequest, parse_source
 
 
@@ -39,7 +40,7 @@ def _write(folder: Path) -> Path:
 
 
 def _digest(folder: Path) -> str:
-    request = ParseRequest(name="toys", path=str(_write(folder)), image_root=folder)
+    request = ParseRequest(RecordRules("toys", image_root=folder), str(_write(folder)))
     parsed = parse_source(request, strict=False, cache_dir=folder / "cache")
     table: pyarrow.Table = parsed.dataset.data.table
     rows = json.dumps(table.to_pylist(), sort_keys=True, default=str)
@@ -52,7 +53,7 @@ def test_the_version_is_raised_whenever_files_are_parsed_otherwise(tmp_path: Pat
 
 
 def test_another_version_takes_nothing_that_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = ParseRequest(name="toys", path=str(_write(tmp_path)), image_root=tmp_path)
+    request = ParseRequest(RecordRules("toys", image_root=tmp_path), str(_write(tmp_path)))
     key = request.key()
     monkeypatch.setattr(record_store, "PARSER_VERSION", record_store.PARSER_VERSION + 1)
     assert request.key() != key

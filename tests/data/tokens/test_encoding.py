@@ -9,7 +9,7 @@ import torch
 import tiny
 from transformers_llava import OpenLlavaProcessor
 from transformers_llava.chat_templates import load_chat_template
-from transformers_llava.data.records.record_formats import to_example
+from transformers_llava.data.records.record_formats import RecordRules, to_example
 from transformers_llava.data.schema import IGNORE_INDEX, RecordError
 from transformers_llava.data.tokens.chat_rendering import encode_rendered, render_marked, writes_control_tokens
 from transformers_llava.data.tokens.counting import count_tokens
@@ -193,7 +193,7 @@ def test_ids_and_labels_equal_the_recorded_ones_of_the_original(golden: Path, re
     for sample in run["samples"]:
         if sample["id"] in ("empty_answer", "two_image_tags_in_one_turn", "answer_contains_role_marker"):
             continue  # refused here; refused here (two markers, one image); wholly masked by the original
-        record, _ = to_example(recorded["records"][sample["id"]], source="golden", image_root=golden / "images")
+        record, _ = to_example(recorded["records"][sample["id"]], RecordRules("golden", golden / "images"))
         # The original cuts text samples when they are tokenised, image samples (much) later.
         encoded = encode_example(
             record, processor, EncodingPolicy(None if sample["has_image"] else run["model_max_length"])

@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from transformers_llava.data.mixture.config import MixtureConfig
-from transformers_llava.data.mixture.source import image_root_of
+from transformers_llava.data.mixture.source import image_root_of, record_rules_of
 from transformers_llava.data.records.readers import read_records
 from transformers_llava.data.records.record_formats import to_example
 from transformers_llava.data.records.record_store import message_digest
@@ -113,21 +113,13 @@ def _key(example: Example) -> bytes:
 def _words_as_written(config: MixtureConfig) -> Iterator[tuple[bytes, int]]:
     """Keys and words of the records that are of LLaVA's format and can be used."""
     for source in config.sources:
-        image_root = image_root_of(source)
+        rules = record_rules_of(source, image_root_of(source))
         for raw in read_records(source.path, revision=source.revision, split=source.split):
             turns = raw.record.get("conversations") if isinstance(raw.record, dict) else None
             if not isinstance(turns, list):
                 continue
             try:
-                example, _ = to_example(
-                    raw.record,
-                    source=source.name,
-                    image_root=image_root,
-                    format=source.format,
-                    default_id=raw.position,
-                    allow_remote=source.remote_images == "fetch",
-                    collapse_markers=source.collapse_markers,
-                )
+                example, _ = to_example(raw.record, rules, raw.position)
             except RecordError:  # it is not among the examples; the report of the mixture counts it
                 continue
             yield _key(example), sum(len(str(turn.get("value", "")).split()) for turn in turns)

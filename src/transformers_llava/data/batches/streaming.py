@@ -11,9 +11,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 from transformers_llava.data.batches.collators import RejectRecord
 from transformers_llava.data.batches.packing import deal_step
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
-from transformers_llava.data.mixture.source import image_root_of
+from transformers_llava.data.mixture.source import image_root_of, record_rules_of
 from transformers_llava.data.records.readers import HUB_SCHEME, RawRecord, read_records
-from transformers_llava.data.records.record_formats import to_example
+from transformers_llava.data.records.record_formats import RecordRules, to_example
 from transformers_llava.data.schema import Example, RecordError
 from transformers_llava.data.tokens.counting import TokenCounter
 
@@ -54,7 +54,7 @@ class StreamedMixture:
             _check_streamable(source)
         self.config, self.counter, self.strict = config, counter, strict
         self.rates = [_size(source) for source in config.sources]
-        self.image_roots = [image_root_of(source) for source in config.sources]
+        self.rules = [record_rules_of(source, image_root_of(source)) for source in config.sources]
 
     def read(self, pass_number: int, reject: RejectRecord) -> Iterator[StreamedExample]:
         """One pass. What is left out goes to `reject`, with its reason and the name of the record."""
@@ -74,7 +74,7 @@ class StreamedMixture:
         records = read_records(source.path, revision=source.revision, split=source.split, streaming=True)
         for raw in records:
             try:
-                item = self._accept(raw, source, self.image_roots[place])
+                item = self._accept(raw, source, self.rules[place])
             except RecordError as error:
                 if self.strict or (self.counter.policy.too_long == "error" and error.reason == "too_long"):
                     raise
@@ -82,20 +82,12 @@ class StreamedMixture:
                 continue
             yield item
 
-    def _accept(self, raw: RawRecord, source: SourceConfig, image_root: Path | None) -> StreamedExample:
+    def _accept(self, raw: RawRecord, source: SourceConfig, rules: RecordRules) -> StreamedExample:
         if raw.error is not None:
             raise raw.error.of(f"{source.name}/{raw.position}")
-        example, _ = to_example(
-            raw.record,
-            source=source.name,
-            image_root=image_root,
-            format=source.format,
-            default_id=raw.position,
-            allow_remote=source.remote_images == "fetch",
-            collapse_markers=source.collapse_markers,
-        )
+        example, _ = to_example(raw.record, rules, raw.position)
         name = f"{source.name}/{example['id']}"
-        unmet = source.filters.unmet(example, image_root) if source.filters is not None else None
+        unmet = source.filters.unmet(example, rules.image_root) if source.filters is not None else None
         if unmet:
             raise RecordError("filtered", f"the filter {unmet} does not let it through.", record_id=name)
         num_tokens, reason, message = self.counter.outcome(example)

@@ -21,6 +21,7 @@ from transformers_llava.data.mixture.image_verification import (
 from transformers_llava.data.mixture.published_parts import count_by_folder
 from transformers_llava.data.mixture.subsampling import draw_rows
 from transformers_llava.data.records.readers import HUB_SCHEME
+from transformers_llava.data.records.record_formats import RecordRules
 from transformers_llava.data.records.record_store import ParsedSource, ParseRequest, parse_source
 from transformers_llava.data.reports import SourceReport
 
@@ -74,25 +75,15 @@ def load_source_with_digests(
     recheck_images: bool = False,
 ) -> LoadedSource:
     """`load_source`, and the content digest of each row. With `row_order="content"` the rows are sorted by it."""
-    request = ParseRequest(
-        name=config.name,
-        path=config.path,
-        image_root=image_root_of(config),
-        format=config.format,
-        drop_duplicate_ids=config.duplicate_ids == "drop",
-        revision=config.revision,
-        split=config.split,
-        filters=config.filters,
-        allow_remote=config.remote_images == "fetch",
-        collapse_markers=config.collapse_markers,
-    )
+    image_root = image_root_of(config)
+    request = parse_request_of(config, image_root)
     parsed, verdicts = _look(
         request, config.verify_images, strict=strict, num_proc=num_proc, cache_dir=cache_dir, recheck=recheck_images
     )
     report = parsed.report
     report.licence, report.licence_url, report.provenance = config.licence, config.licence_url, config.provenance
     if config.parts:
-        report.folders = count_by_folder(parsed, request.image_root)
+        report.folders = count_by_folder(parsed, image_root)
     kept = _usable_rows(parsed, verdicts, strict=strict)
     digests = _content_digests(parsed, verdicts, kept)
     if row_order == "content":
@@ -145,6 +136,29 @@ def _look(
     return look()
 
 
+def record_rules_of(config: SourceConfig, image_root: Path | None) -> RecordRules:
+    """How the records of a source are read, wherever they are: stored, streamed, or sent along with a publication."""
+    return RecordRules(
+        source=config.name,
+        image_root=image_root,
+        format=config.format,
+        allow_remote=config.remote_images == "fetch",
+        collapse_markers=config.collapse_markers,
+    )
+
+
+def parse_request_of(config: SourceConfig, image_root: Path | None) -> ParseRequest:
+    """All that decides what the file of a source is parsed into."""
+    return ParseRequest(
+        rules=record_rules_of(config, image_root),
+        path=config.path,
+        drop_duplicate_ids=config.duplicate_ids == "drop",
+        revision=config.revision,
+        split=config.split,
+        filters=config.filters,
+    )
+
+
 def image_root_of(config: SourceConfig) -> Path | None:
     """The folder or archive that the image paths of a source start from."""
     if config.image_root is None:
@@ -192,4 +206,11 @@ def _content_digests(parsed: ParsedSource, verdicts: list[ImageVerdict], kept: l
     return np.frombuffer(bytes(joined), dtype=np.uint8).reshape(-1, 32)
 
 
-__all__ = ["LoadedSource", "image_root_of", "load_source", "load_source_with_digests"]
+__all__ = [
+    "LoadedSource",
+    "image_root_of",
+    "load_source",
+    "load_source_with_digests",
+    "parse_request_of",
+    "record_rules_of",
+]

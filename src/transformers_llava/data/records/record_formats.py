@@ -1,6 +1,7 @@
 """Raw records (LLaVA and ShareGPT conversations, chat messages) to Examples. Pure: no image is opened."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,16 +27,32 @@ _ROLES = {
 }
 
 
-def to_example(
-    record: Any,
-    *,
-    source: str,
-    image_root: Path | None,
-    format: RecordFormat = "auto",
-    default_id: str = "?",
-    allow_remote: bool = False,
-    collapse_markers: bool = False,
-) -> tuple[Example, tuple[str, ...]]:
+@dataclass(frozen=True)
+class RecordRules:
+    """
+    How the records of one source become `Example`s.
+
+    Args:
+        source (`str`):
+            Name of the source, kept in its examples.
+        image_root (`Path`, *optional*):
+            Where the paths of the records start: a folder, or a zip or tar file.
+        format (`str`, *optional*, defaults to `"auto"`):
+            `llava`, `sharegpt` (its text-only sibling), `messages`, or `auto`, which looks at the keys.
+        allow_remote (`bool`, *optional*, defaults to `False`):
+            An image may be an address (`http`, `https`), which is fetched when it is first opened.
+        collapse_markers (`bool`, *optional*, defaults to `False`):
+            Several `<image>` of a turn become one at its front, as LLaVA does, also where only one image was meant.
+    """
+
+    source: str
+    image_root: Path | None
+    format: RecordFormat = "auto"
+    allow_remote: bool = False
+    collapse_markers: bool = False
+
+
+def to_example(record: Any, rules: RecordRules, default_id: str = "?") -> tuple[Example, tuple[str, ...]]:
     """
     Turn one raw record into an `Example`, and say what was changed on the way.
 
@@ -48,18 +65,10 @@ def to_example(
     Args:
         record (`dict`):
             `{"id", "image", "conversations": [{"from", "value"}]}` or `{"id", "messages": [...], "images": [...]}`.
-        source (`str`):
-            Name of the source, kept in the example.
-        image_root (`Path`, *optional*):
-            Where the paths of the record start: a folder, or a zip or tar file.
-        format (`str`, *optional*, defaults to `"auto"`):
-            `llava`, `sharegpt` (its text-only sibling), `messages`, or `auto`, which looks at the keys.
+        rules (`RecordRules`):
+            How the records of its source are read.
         default_id (`str`, *optional*):
             Id for a record that has none.
-        allow_remote (`bool`, *optional*, defaults to `False`):
-            A picture may be an address (`http`, `https`), which is fetched when it is first opened.
-        collapse_markers (`bool`, *optional*, defaults to `False`):
-            Several `<image>` of a turn become one at its front, as LLaVA does, also where only one picture was meant.
 
     Returns:
         `(Example, tuple[str, ...])`: the example, and words to count, such as `leading_answer_dropped`.
@@ -69,7 +78,7 @@ def to_example(
 
     ```python
     >>> record = {"id": 7, "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
-    >>> example, notes = to_example(record, source="chat", image_root=None)
+    >>> example, notes = to_example(record, RecordRules("chat", image_root=None))
     >>> example["messages"][0]
     {'role': 'user', 'content': [{'type': 'text', 'text': 'Hi'}]}
     ```
@@ -81,16 +90,16 @@ def to_example(
         if record.get("id") not in (None, ""):
             record_id = str(record["id"])
         collapsed: tuple[str, ...] = ()
-        if collapse_markers:
+        if rules.collapse_markers:
             record, collapsed = _collapse_markers(record)
-        messages, images, notes = _reader(record, format)(record, image_root)
+        messages, images, notes = _reader(record, rules.format)(record, rules.image_root)
         _check_turns(messages)
-        if not allow_remote:
-            _check_local(images, image_root)
-        example: Example = {"id": record_id, "messages": messages, "images": images, "source": source}
+        if not rules.allow_remote:
+            _check_local(images, rules.image_root)
+        example: Example = {"id": record_id, "messages": messages, "images": images, "source": rules.source}
         _check_utf8(example)
     except RecordError as error:
-        raise error.of(f"{source}/{record_id}".encode("utf-8", "backslashreplace").decode()) from None
+        raise error.of(f"{rules.source}/{record_id}".encode("utf-8", "backslashreplace").decode()) from None
     return example, (*notes, *collapsed)
 
 
@@ -299,4 +308,4 @@ def _invalid(message: str) -> RecordError:
     return RecordError("invalid_record", message)
 
 
-__all__ = ["IMAGE_MARKER", "RecordFormat", "to_example"]
+__all__ = ["IMAGE_MARKER", "RecordFormat", "RecordRules", "to_example"]

@@ -24,7 +24,7 @@ from transformers_llava.data.cache import (
 )
 from transformers_llava.data.records.filters import RecordFilter
 from transformers_llava.data.records.readers import RawRecord, content_key, read_records
-from transformers_llava.data.records.record_formats import RecordFormat, to_example
+from transformers_llava.data.records.record_formats import RecordRules, to_example
 from transformers_llava.data.reports import SourceReport
 from transformers_llava.data.schema import EXAMPLE_FEATURES, Example, ImageReference, RecordError
 
@@ -40,29 +40,26 @@ PARSER_VERSION = 1
 class ParseRequest:
     """All that decides what a file is parsed into."""
 
-    name: str
+    rules: RecordRules
     path: str
-    image_root: Path | None
-    format: RecordFormat = "auto"
     drop_duplicate_ids: bool = False
     revision: str | None = None
     split: str = "train"
     filters: RecordFilter | None = None
-    allow_remote: bool = False
-    collapse_markers: bool = False
 
     def key(self) -> str:
         """Name of the cache folder: changes when the content of the file or any argument does."""
+        rules = self.rules
         parts = [
             str(PARSER_VERSION),
-            self.name,
+            rules.source,
             content_key(self.path, revision=self.revision, split=self.split),
-            str(self.image_root),
-            self.format,
+            str(rules.image_root),
+            rules.format,
             str(self.drop_duplicate_ids),
             str(self.filters),
-            str(self.allow_remote),
-            str(self.collapse_markers),
+            str(rules.allow_remote),
+            str(rules.collapse_markers),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -159,7 +156,7 @@ def _parse(folder: Path, request: ParseRequest, *, strict: bool) -> ParsedSource
         return _load(private)
     except OSError as error:
         raise ValueError(
-            f"source {request.name!r} cannot be read from {request.path!r}, or its records cannot be stored "
+            f"source {request.rules.source!r} cannot be read from {request.path!r}, or its records cannot be stored "
             f"({type(error).__name__}: {error}). Check the file's permissions, and the space that is left for the "
             "cache and for temporary files."
         ) from error
@@ -170,7 +167,7 @@ class _Writer:
 
     def __init__(self, folder: Path, request: ParseRequest, *, strict: bool) -> None:
         self.folder, self.request, self.strict = folder, request, strict
-        self.report = SourceReport(request.name)
+        self.report = SourceReport(request.rules.source)
         self.seen_ids: set[bytes] = set()
         self.image_number: dict[str, int] = {}
         self.image_paths: list[str | None] = []
@@ -184,7 +181,9 @@ class _Writer:
         request = self.request
         records = read_records(request.path, revision=request.revision, split=request.split)
         with ArrowWriter(path=str(self.folder / "examples.arrow"), features=EXAMPLE_FEATURES) as writer:
-            for raw in tqdm(records, desc=f"records of {request.name}", unit="record", delay=2.0, mininterval=0.5):
+            for raw in tqdm(
+                records, desc=f"records of {request.rules.source}", unit="record", delay=2.0, mininterval=0.5
+            ):
                 example = self._accept(raw)
                 self.report.num_read += 1
                 if example is not None:
@@ -207,23 +206,15 @@ class _Writer:
         request = self.request
         try:
             if raw.error is not None:
-                raise raw.error.of(f"{request.name}/{raw.position}")
-            example, notes = to_example(
-                raw.record,
-                source=request.name,
-                image_root=request.image_root,
-                format=request.format,
-                default_id=raw.position,
-                allow_remote=request.allow_remote,
-                collapse_markers=request.collapse_markers,
-            )
+                raise raw.error.of(f"{request.rules.source}/{raw.position}")
+            example, notes = to_example(raw.record, request.rules, raw.position)
             self._check_id(example["id"])
         except RecordError as error:
             if self.strict:
                 raise
             self.report.reject(error, raw.position, row=self.report.num_read)
             return None
-        unmet = request.filters and request.filters.unmet(example, request.image_root)
+        unmet = request.filters and request.filters.unmet(example, request.rules.image_root)
         if unmet:
             self.report.filtered[unmet] += 1
             return None
@@ -238,7 +229,7 @@ class _Writer:
                 raise RecordError(
                     "duplicate_id",
                     "an earlier record has the same id, and only the first is kept. `duplicate_ids: keep` keeps all.",
-                    record_id=f"{self.request.name}/{record_id}",
+                    record_id=f"{self.request.rules.source}/{record_id}",
                 )
         self.seen_ids.add(key)
 

@@ -16,7 +16,7 @@ from transformers_llava.data.images.download import is_remote
 from transformers_llava.data.images.opening import image_size, read_image_bytes
 from transformers_llava.data.images.paths import path_in_root
 from transformers_llava.data.mixture.config import SourceConfig
-from transformers_llava.data.mixture.source import image_root_of
+from transformers_llava.data.mixture.source import image_root_of, parse_request_of
 from transformers_llava.data.records.record_store import ParsedSource, ParseRequest, parse_source
 from transformers_llava.data.schema import ImageReference, RecordError
 from transformers_llava.hub.recipe_folder import DATA_FOLDER, image_archive
@@ -85,7 +85,7 @@ class OwnData:
             )
         config = SourceConfig.from_dict({**recorded.to_dict(), **here})
         root = image_root_of(config) if has_root else Path(DATA_FOLDER)  # on the Hub: names are all that is read
-        request = _request(config, root)
+        request = parse_request_of(config, root)
         parsed = parse_source(request, cache_dir=self.scratch)
         source = _Source(stage, recorded, request, parsed, is_held)
         self.sources.append(source)
@@ -168,13 +168,14 @@ class OwnData:
         request, before = source.request, source.parsed
         if Path(request.path).is_dir():
             return  # `datasets` would keep a copy of it in the user's cache; `publish` looks at it before it sends
-        path, root = request.path, request.image_root
+        path, root = request.path, request.rules.image_root
         if source.is_held:
             path = str(self.target / DATA_FOLDER / source.recorded.path)
             root = Path(path).parent if not is_address(source.recorded.image_root or "") else root
         if source.archive is not None and (self.target / source.archive).is_file():
             root = self.target / source.archive
-        after = parse_source(replace(request, path=path, image_root=root), cache_dir=self.scratch)
+        copied = replace(request, path=path, rules=replace(request.rules, image_root=root))
+        after = parse_source(copied, cache_dir=self.scratch)
         same = len(after.image_paths) == len(before.image_paths) and np.array_equal(
             after.image_numbers, before.image_numbers
         )
@@ -200,24 +201,10 @@ class OwnData:
         size = sum(self.files[name].stat().st_size for name in source.files)
         parts = [f"{len(source.files)} data files, {size:,} bytes", f"{len(there)} images, {sum(there):,} bytes"]
         parts += [f"{count} {what}" for what, count in counts.items() if count]
-        places = dict.fromkeys([*([source.request.path] if source.is_held else []), str(source.request.image_root)])
+        places = dict.fromkeys(
+            [*([source.request.path] if source.is_held else []), str(source.request.rules.image_root)]
+        )
         return f"{source.recorded.name}: {'; '.join(parts)}; from {', '.join(places)}"
-
-
-def _request(config: SourceConfig, root: Path | None) -> ParseRequest:
-    """What `load_source` reads; keep the two alike."""
-    return ParseRequest(
-        name=config.name,
-        path=config.path,
-        image_root=root,
-        format=config.format,
-        drop_duplicate_ids=config.duplicate_ids == "drop",
-        revision=config.revision,
-        split=config.split,
-        filters=config.filters,
-        allow_remote=config.remote_images == "fetch",
-        collapse_markers=config.collapse_markers,
-    )
 
 
 def _data_files(folder: Path, split: str, scratch: Path) -> list[Path]:
