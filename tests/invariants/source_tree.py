@@ -1,6 +1,7 @@
 """Read from source what the modules of a package import and which processes they start."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,15 @@ def package_of(name: str) -> str:
     return parts[1] if len(parts) > 1 else parts[0]
 
 
+@functools.cache
+def parse(text: str) -> ast.Module:
+    """The tree of a source text; several checks walk the same files."""
+    return ast.parse(text)
+
+
 def imports_of(path: Path, source: Path, names: dict[str, Path]) -> list[Import]:
     """All imports of a file: at the top, inside functions, under `TYPE_CHECKING`, and by `import_module`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse(path.read_text(encoding="utf-8"))
     inside = {
         id(node) for function in ast.walk(tree) if isinstance(function, _FUNCTIONS) for node in ast.walk(function)
     }
@@ -95,4 +102,15 @@ def texts_in(node: ast.AST) -> Iterator[str]:
             yield part.value
 
 
-__all__ = ["Import", "PACKAGE", "ROOT", "SOURCE", "called_name", "imports_of", "modules_of", "package_of", "texts_in"]
+__all__ = [
+    "Import",
+    "PACKAGE",
+    "ROOT",
+    "SOURCE",
+    "called_name",
+    "imports_of",
+    "modules_of",
+    "package_of",
+    "parse",
+    "texts_in",
+]

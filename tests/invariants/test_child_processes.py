@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from invariants.source_tree import PACKAGE, SOURCE, called_name, modules_of, package_of, texts_in
+from invariants.source_tree import PACKAGE, SOURCE, called_name, modules_of, package_of, parse, texts_in
 from transformers_llava.cli.main import COMMANDS
 
 
@@ -35,7 +35,7 @@ def find_starts(source: Path) -> dict[str, set[str]]:
     """Module -> commands of ours that it starts, or writes down as started; of modules that start any process."""
     found = {}
     for name, path in modules_of(source).items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parse(path.read_text(encoding="utf-8"))
         if _starts_processes(tree) and not _only_builds(tree):
             found[name.partition(".")[2]] = set(_commands(tree))
     return found
@@ -90,7 +90,7 @@ def find_command_words(source: Path, package: str) -> set[str]:
         str(node.elts[0].value)
         for name, path in modules_of(source).items()
         if package_of(name) == package
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.List | ast.Tuple) and len(node.elts) > 1 and isinstance(node.elts[0], ast.Constant)
         if node.elts[0].value in COMMANDS and any(text.startswith("--") for text in texts_in(node))
     }

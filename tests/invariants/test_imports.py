@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from invariants.source_tree import PACKAGE, ROOT, SOURCE, imports_of, modules_of, package_of
+from invariants.source_tree import PACKAGE, ROOT, SOURCE, imports_of, modules_of, package_of, parse
 
 
 EVERYTHING = {
@@ -183,7 +183,7 @@ def test_modeling_imports_siblings_relatively_so_that_its_files_can_be_copied() 
     paths = [path for name, path in NAMES.items() if package_of(name) == "modeling" and path.name != "__init__.py"]
     assert paths
     for path in paths:
-        absolute = [node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        absolute = [node.module for node in ast.walk(parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
         assert not [name for name in absolute if name and name.startswith(PACKAGE)], path
 
 
