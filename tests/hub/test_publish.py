@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import CommitOperationAdd, HfApi
+from safetensors.torch import save
 from tests.fake_hub.loopback import LoopbackHub
 
 from transformers_llava.cli.errors import CommandError
+from transformers_llava.hub.publication.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from transformers_llava.hub.publication.stage import Publication, stage_publication
 from transformers_llava.hub.upload.foreign_files import NOT_OURS_NAME
 from transformers_llava.hub.upload.plan import plan_publication
@@ -24,6 +27,7 @@ from transformers_llava.hub.verification.verify import verify
 from .two_stages import shared_two_stages
 
 
+ONE_TENSOR = save({"more": torch.ones(1)})
 LLAVA = (sys.executable, "-m", "transformers_llava.cli.main")
 ANSWER = """
 import json, sys
@@ -166,9 +170,33 @@ def test_the_words_of_a_person_survive_the_next_publication(
     api.upload_file(repo_id="loopback/tiny", path_in_repo="picture.png", path_or_fileobj=b"\x89PNG")
     (copy.folder / "README.md").write_text(card)
     plan = plan_publication(copy, "loopback/tiny", api)
-    assert plan.changed == []
+    assert (plan.changed, plan.deleted) == ([], [])
+    publish(plan, api, check_download=False)
     assert "My own words." in (copy.folder / "README.md").read_text()
-    assert plan.deleted == []
+
+
+def bytes_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_plan_writes_nothing_into_the_publication(api: HfApi, copy: Publication) -> None:
+    """Whatever it brings over from there: words in the card, and files that are to be kept."""
+    repo_id = "loopback/tiny"
+    api.create_repo(repo_id)
+    for name, data in (("README.md", b"# Mine\n"), ("app.py", b"print()"), ("more.safetensors", ONE_TENSOR)):
+        api.upload_file(repo_id=repo_id, path_in_repo=name, path_or_fileobj=data)
+    before, manifest = bytes_in(copy.folder), copy.manifest
+    plan = plan_publication(copy, repo_id, api, with_foreign="keep")
+    assert bytes_in(copy.folder) == before
+    assert copy.manifest == manifest
+    revised = {"README.md", MANIFEST_NAME, "app.py", "more.safetensors", NOT_OURS_NAME}
+    assert plan.revised.keys() == revised
+    plan.write()
+    assert {name for name, data in bytes_in(copy.folder).items() if before.get(name) != data} == revised
+    assert read_manifest(copy.folder) == plan.publication.manifest
+    planned = bytes_in(copy.folder)[MANIFEST_NAME]
+    write_manifest(copy.folder, layout=manifest.layout, repo_id=manifest.repo_id, incomplete=manifest.incomplete)
+    assert bytes_in(copy.folder)[MANIFEST_NAME] == planned  # what listing the folder gives
 
 
 def test_a_file_that_the_next_publication_has_not_is_dropped_with_it(api: HfApi, copy: Publication) -> None:

@@ -1,7 +1,7 @@
 """Digest every tensor of the weight files of a folder, whatever their sharding."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -19,8 +19,13 @@ def tensor_digests(folder: str | Path) -> dict[str, str]:
     Raises:
         `RepeatedTensorError`: two files hold the same name.
     """
+    return tensor_digests_of_files(Path(folder).glob("*.safetensors"))
+
+
+def tensor_digests_of_files(paths: Iterable[Path]) -> dict[str, str]:
+    """The same of safetensors files wherever they lie, in the order of their names."""
     digests: dict[str, str] = {}
-    for name, tensor in _tensors(Path(folder)):
+    for name, tensor in _tensors(sorted(paths, key=lambda path: path.name)):
         if name in digests:
             raise RepeatedTensorError(f"two weight files hold the tensor {name!r}. Remove one of them.")
         digests[name] = tensor_digest(tensor)
@@ -39,11 +44,17 @@ def combined_tensor_digest(digests: dict[str, str]) -> str:
     return hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    for path in sorted(folder.glob("*.safetensors")):
+def _tensors(paths: Iterable[Path]) -> Iterator[tuple[str, torch.Tensor]]:
+    for path in paths:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - a safetensors file is no dictionary
                 yield name, file.get_tensor(name)
 
 
-__all__ = ["RepeatedTensorError", "combined_tensor_digest", "tensor_digest", "tensor_digests"]
+__all__ = [
+    "RepeatedTensorError",
+    "combined_tensor_digest",
+    "tensor_digest",
+    "tensor_digests",
+    "tensor_digests_of_files",
+]

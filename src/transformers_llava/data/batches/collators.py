@@ -42,7 +42,10 @@ class _Collator:
         image_sizes = [example.image_sizes for example in encoded if example.image_sizes is not None]
         if not pixel_values:
             return {}
-        pixels: dict[str, Any] = {"pixel_values": torch.cat(pixel_values), "image_sizes": [tuple(size) for size in torch.cat(image_sizes).tolist()]}
+        pixels: dict[str, Any] = {
+            "pixel_values": torch.cat(pixel_values),
+            "image_sizes": [tuple(size) for size in torch.cat(image_sizes).tolist()],
+        }
         if self.policy.several_images == "one_tile" and self.processor.tiling_rule().is_tiled:
             pixels["num_tiles"] = [count for example in encoded for count in _tiles_of_pictures(example)]
         return pixels

@@ -4,14 +4,18 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from transformers_llava.artifacts.atomic_write import write_atomically
 from transformers_llava.artifacts.digests import file_digest
 from transformers_llava.artifacts.limits import MIN_EXPECTED_DIGITS
-from transformers_llava.artifacts.tensor_digests import combined_tensor_digest, tensor_digests
+from transformers_llava.artifacts.tensor_digests import (
+    combined_tensor_digest,
+    tensor_digests,
+    tensor_digests_of_files,
+)
 from transformers_llava.artifacts.untrusted import DocumentError, read_json
 
 
@@ -81,12 +85,15 @@ class Manifest:
         """With its own digest, as written."""
         return {"digest": self.digest, **self._content()}
 
+    def to_text(self) -> str:
+        """What `manifest.json` holds."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
 
 def write_manifest(folder: Path, *, layout: str, repo_id: str, incomplete: list[str] | None = None) -> Manifest:
     """Lists a folder that is otherwise complete, and writes `manifest.json` into it."""
     manifest = Manifest(layout, repo_id, listed_files(folder), tensor_digests(folder), sorted(incomplete or []))
-    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(folder / MANIFEST_NAME, text)  # it comes last: a folder with a manifest is whole
+    write_atomically(folder / MANIFEST_NAME, manifest.to_text())  # it comes last: a folder with a manifest is whole
     return manifest
 
 
@@ -139,6 +146,25 @@ def listed_files(folder: Path) -> dict[str, dict[str, Any]]:
     return files
 
 
+def with_more_files(manifest: Manifest, folder: Path, more: Path) -> Manifest:
+    """
+    The manifest of a folder once the files of another one were copied over it.
+
+    Args:
+        manifest (`Manifest`): Of the folder as it is.
+        folder (`Path`): Is read where weights are added, and not written.
+        more (`Path`): What will lie in it too, or in place of what lies there.
+    """
+    files = {**manifest.files, **listed_files(more)}
+    weights = {path.name: path for place in (folder, more) for path in place.glob("*.safetensors")}
+    has_more = any(more.glob("*.safetensors"))
+    return replace(
+        manifest,
+        files={name: files[name] for name in sorted(files, key=PurePosixPath)},
+        tensors=tensor_digests_of_files(weights.values()) if has_more else manifest.tensors,
+    )
+
+
 def is_listed(name: str) -> bool:
     """Whether a manifest lists a file of this name."""
     return name not in NOT_LISTED and not name.startswith(tuple(f"{folder}/" for folder in NOT_LISTED_FOLDERS))
@@ -184,5 +210,6 @@ __all__ = [
     "is_listed",
     "listed_files",
     "read_manifest",
+    "with_more_files",
     "write_manifest",
 ]

@@ -9,8 +9,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from transformers_llava.artifacts.untrusted import parse_json, path_inside
-from transformers_llava.hub.publication.manifest import NOT_LISTED, listed_files, write_manifest
-from transformers_llava.hub.publication.signing import sign
+from transformers_llava.hub.publication.manifest import NOT_LISTED, listed_files
 from transformers_llava.hub.publication.stage import Publication
 from transformers_llava.hub.upload.remote import RemoteState, differing_files, read_remote_text
 from transformers_llava.hub.verification.checks.listed_files import is_harmless
@@ -59,22 +58,18 @@ def kept_before(api: HfApi, remote: RemoteState, before: set[str]) -> set[str]:
     return set() if text is None else set(parse_json(text, f"{remote.repo_id}/{NOT_OURS_NAME}"))
 
 
-def keep_foreign_files(
-    publication: Publication, remote: RemoteState, names: list[str], api: HfApi, key: str | Path | None = None
-) -> None:
+def fetch_foreign_files(remote: RemoteState, names: list[str], api: HfApi, revised: Path) -> None:
     """
-    Takes foreign files into a publication as what they are: `not_ours.json` names them and the manifest pins them, so
-    that the result verifies.
+    Fetch foreign files that are to become part of a publication, as what they are: `not_ours.json` names them.
 
     Args:
-        key (`str`, *optional*): Signs it again.
+        revised (`Path`): Gets them and the note: what will be copied over the publication, see `upload.plan`.
 
     Raises:
         `ValueError`: a file is not what the Hub said it is.
     """
-    folder = publication.folder
     with tempfile.TemporaryDirectory() as scratch:
-        targets = {name: path_inside(folder, name, "a file of the repository") for name in names}
+        targets = {name: path_inside(revised, name, "a file of the repository") for name in names}
         fetched = {
             name: Path(api.hf_hub_download(remote.repo_id, name, revision=remote.head, local_dir=scratch))
             for name in names
@@ -85,15 +80,9 @@ def keep_foreign_files(
                 raise ValueError(f"{name!r} of {remote.repo_id} arrived with other bytes. Run the command again.")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(fetched[name], target)
-    listed = listed_files(folder)
+    listed = listed_files(revised)
     note = {name: listed[name] for name in names}
-    (folder / NOT_OURS_NAME).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    manifest = publication.manifest
-    publication.manifest = write_manifest(
-        folder, layout=manifest.layout, repo_id=manifest.repo_id, incomplete=manifest.incomplete
-    )
-    if key is not None:
-        sign(folder, Path(key))
+    (revised / NOT_OURS_NAME).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-__all__ = ["ForeignFiles", "NOT_OURS_NAME", "find_foreign_files", "keep_foreign_files", "kept_before"]
+__all__ = ["ForeignFiles", "NOT_OURS_NAME", "fetch_foreign_files", "find_foreign_files", "kept_before"]

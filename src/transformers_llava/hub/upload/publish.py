@@ -64,6 +64,7 @@ def publish(
         raise PublishingError("this must not leave the machine: " + "; ".join(plan.blockers))
     if plan.question is not None:
         raise PublishingError(plan.question)
+    plan.write()
     repo_id = plan.remote.repo_id
     if plan.is_done:
         commit = str(plan.remote.head)
@@ -83,6 +84,7 @@ def publish(
 def _check_before(plan: PublicationPlan, say: Callable[[str], None]) -> None:
     """What would be there, as verification will see it: a commit that does not verify is not made at all."""
     say("verifying what is to be sent")
+    # Its run record is read anew, as is that of what comes back: the proof is of the files as they lie there.
     report = verify(plan.publication.folder, expected=plan.tag)
     if not report.passed:
         problems = "; ".join(str(check) for check in report.failed)
