@@ -8,6 +8,9 @@ from typing import Any, Literal
 from transformers_llava.artifacts.untrusted import DocumentError, read_yaml
 
 
+FACTS_NAME = "card.yaml"  # beside a checkpoint, and in a publication
+
+
 class CardFactsError(ValueError):
     """A `card.yaml` that can not be used: no YAML, or a field that would have no effect."""
 
@@ -179,4 +182,4 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-__all__ = ["CardFacts", "CardFactsError", "check_result", "read_card_facts"]
+__all__ = ["FACTS_NAME", "CardFacts", "CardFactsError", "check_result", "read_card_facts"]

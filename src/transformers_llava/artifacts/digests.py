@@ -44,7 +44,12 @@ def file_digest(path: str | Path) -> str:
 
 def commit_of_snapshot(folder: Path) -> str | None:
     """The commit of a folder inside the Hub cache, whose snapshots are named by it."""
-    return folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else None
+    return folder.name if is_commit(folder.name) else None
+
+
+def is_commit(name: str) -> bool:
+    """Whether a revision is a whole commit, which names the same content for ever."""
+    return re.fullmatch(r"[0-9a-f]{40}", name) is not None
 
 
 def weight_digests(folder: str | Path, suffix: str = ".safetensors") -> dict[str, str]:
@@ -67,6 +72,7 @@ __all__ = [
     "combined_digest",
     "commit_of_snapshot",
     "file_digest",
+    "is_commit",
     "listing_digest",
     "weight_digests",
     "weights_digest",

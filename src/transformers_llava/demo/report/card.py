@@ -6,13 +6,12 @@ from typing import Any
 
 import yaml
 
-from transformers_llava.artifacts.card_facts import read_card_facts
+from transformers_llava.artifacts.card_facts import FACTS_NAME, read_card_facts
 from transformers_llava.artifacts.run_record.record_file import read_checked_record
 from transformers_llava.demo.report.summary import DemoReport
 from transformers_llava.hub.cards.render import render_card
 from transformers_llava.hub.cards.results import EVALUATION_NAME
 from transformers_llava.hub.licenses.statement import compose_licences
-from transformers_llava.hub.publication.stage import FACTS_NAME
 
 
 REPO_ID = "tiny-llava"  # until somebody publishes it under a name of their own

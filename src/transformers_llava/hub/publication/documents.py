@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformers_llava.artifacts.card_facts import CardFacts, read_card_facts
+from transformers_llava.artifacts.card_facts import FACTS_NAME, CardFacts, read_card_facts
 from transformers_llava.artifacts.limits import MAX_CARD_BYTES, MAX_CARD_MARKERS, MAX_TEXT_BYTES
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import DocumentError, parse_yaml, read_json, read_yaml
@@ -87,8 +87,8 @@ def _check_inputs(folder: Path) -> None:
     for name in ("config.json", EVALUATION_NAME):
         if (folder / name).exists():
             read_json(folder / name)
-    if (folder / "card.yaml").exists():
-        read_yaml(folder / "card.yaml", kind=(dict, type(None)))
+    if (folder / FACTS_NAME).exists():
+        read_yaml(folder / FACTS_NAME, kind=(dict, type(None)))
 
 
 def _check_card(path: Path, card: str) -> Iterator[Found]:
@@ -120,7 +120,7 @@ def _check_card(path: Path, card: str) -> Iterator[Found]:
 
 
 def _facts(folder: Path) -> CardFacts:
-    path = folder / "card.yaml"
+    path = folder / FACTS_NAME
     return read_card_facts(path) if path.is_file() else CardFacts()
 
 

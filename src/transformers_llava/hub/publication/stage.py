@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from transformers_llava.artifacts.card_facts import FACTS_NAME
 from transformers_llava.artifacts.run_record.record_file import RUN_NAME, read_checked_record
 from transformers_llava.conversion.conversion_report import REPORT_FILE
 from transformers_llava.conversion.convert import convert_checkpoint
@@ -21,8 +22,6 @@ from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 
 
 Layout = Literal["builtin", "open_llava"]
-
-FACTS_NAME = "card.yaml"
 
 # Written by the run and of use to a stranger, in any layout.
 _OF_THE_RUN = (
@@ -186,4 +185,4 @@ def describe_sizes(publication: Publication) -> list[tuple[str, int, str]]:
     return [(name, facts["size"], facts["sha256"][:12]) for name, facts in publication.manifest.files.items()]
 
 
-__all__ = ["FACTS_NAME", "Layout", "Publication", "describe_sizes", "stage_publication"]
+__all__ = ["Layout", "Publication", "describe_sizes", "stage_publication"]

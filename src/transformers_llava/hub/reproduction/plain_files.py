@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from transformers_llava.artifacts.digests import is_commit
 from transformers_llava.artifacts.limits import MAX_FOLDER_DEPTH, MAX_PUBLICATION_FILES, MAX_REPLAY_STEP_DIGITS
 from transformers_llava.artifacts.run_record.record_file import RUN_NAME
 from transformers_llava.artifacts.untrusted import DocumentError, read_json
@@ -188,7 +189,7 @@ def _is_code(path: Path, name: str) -> bool:
 def _blobs_of_snapshot(folder: Path) -> Path | None:
     """Where the links of a folder in the Hub's cache lead: `models--X/snapshots/COMMIT` to `models--X/blobs`."""
     parents = folder.resolve().parents
-    is_snapshot = len(parents) > 1 and parents[0].name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
+    is_snapshot = len(parents) > 1 and parents[0].name == "snapshots" and is_commit(folder.name)
     return parents[1] / "blobs" if is_snapshot else None
 
 

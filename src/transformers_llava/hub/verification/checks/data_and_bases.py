@@ -1,6 +1,5 @@
 """Check that the data and base models that are here are the recorded ones."""
 
-import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from transformers_llava.artifacts.digests import listing_digest, weights_digest
+from transformers_llava.artifacts.digests import is_commit, listing_digest, weights_digest
 from transformers_llava.artifacts.run_record.base_model import BaseModel
 from transformers_llava.artifacts.run_record.record_file import RUN_NAME
 from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
@@ -18,9 +17,6 @@ from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, base_of, mixture
 from transformers_llava.hub.verification.checks.mixture_paths import Places, locate_mixture
 from transformers_llava.hub.verification.findings import Found, guarded
 from transformers_llava.hub.verification.present_files import PresentFiles, list_present
-
-
-_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def check_parts(
@@ -119,7 +115,7 @@ def _check_chain(stage: Stage, base: BaseModel, before: Stage) -> Found:
 
 def _in_cache(base: BaseModel) -> Path | None:
     """A Hub repository at its recorded commit, if it is in the cache; nothing is fetched for a check."""
-    if base.revision is None or not _COMMIT.fullmatch(base.revision):
+    if base.revision is None or not is_commit(base.revision):
         return None
     try:
         return Path(snapshot_download(base.name, revision=base.revision, local_files_only=True))
