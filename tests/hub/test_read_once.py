@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from tests.fake_hub.loopback import LoopbackHub
 
+from transformers_llava.artifacts.run_record.record_file import read_checked_record
 from transformers_llava.cli.main import main
 from transformers_llava.hub.publication.stage import stage_publication
+from transformers_llava.hub.verification.verify import verify
 
-from .publications import shared_publication
+from .publications import linked_copy, replace, shared_publication, write_manifest_anew
 from .two_stages import shared_two_stages
 
 
@@ -47,6 +49,21 @@ def test_verify_reads_that_of_what_was_retrained_once_too(
     assert main(["verify", str(folder), "--retrained", str(retrained)]) == 1
     assert times_parsed(folder / "run.json") - before == 1
     assert times_parsed(retrained / "run.json") <= 1
+
+
+def test_a_record_that_is_not_the_file_any_more_is_not_believed(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """What `reproduce` has read and passes on is proven to be what lies there."""
+    folder = linked_copy(shared_publication(tmp_path_factory.getbasetemp()), tmp_path / "copy")
+    run = read_checked_record(folder)
+    assert verify(folder, run=run).passed
+    replace(folder / "run.json", (folder / "run.json").read_text() + "\n")
+    write_manifest_anew(folder)
+    assert verify(folder).passed
+    report = verify(folder, run=run)
+    assert [(check.name, "changed meanwhile" in check.message) for check in report.failed] == [("run.json", True)]
+    assert report.status("L2") == "skipped"
 
 
 def test_a_plan_reads_it_once(
