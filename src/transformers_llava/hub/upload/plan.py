@@ -193,4 +193,8 @@ def plan_publication(
     return PublicationPlan(publication, remote, sorted(changed), deleted, card_diff, revision, foreign, kept, again)
 
 
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 __all__ = ["PublicationPlan", "plan_publication"]
