@@ -10,6 +10,7 @@ from transformers_llava.evaluation.questions.annotations import (
     annotate_pope,
     annotate_seed_bench,
     annotate_textvqa,
+    wording_of,
 )
 from transformers_llava.evaluation.questions.lmms_documents import (
     mmbench_documents,
@@ -99,7 +100,8 @@ def documents(golden: Path, task: str) -> tuple[Question, ...]:
 
 def answers(golden: Path, task: str, name: str, questions: tuple[Question, ...]) -> Mapping[Key, str]:
     """The texts of a recorded answers file by question."""
-    return pair_answers(questions, read_answers(answers_path(golden, task, name)).answers).texts
+    lines = read_answers(answers_path(golden, task, name)).answers
+    return pair_answers(questions, lines, wording=wording_of(task)).texts
 
 
 def answers_path(golden: Path, task: str, name: str) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from recorded_evaluation import FILES, annotated, answers, answers_path, asked, benchmark, recorded
 from transformers_llava.evaluation.judges import judge_messages, read_reviews, summarize_reviews
 from transformers_llava.evaluation.prompts import mmbench_text
-from transformers_llava.evaluation.questions.annotations import annotate_seed_bench
+from transformers_llava.evaluation.questions.annotations import annotate_seed_bench, wording_of
 from transformers_llava.evaluation.questions.multiple_choice import read_mmbench
 from transformers_llava.evaluation.scoring.mme import score_mme
 from transformers_llava.evaluation.scoring.pairing import PairedAnswers, pair_answers, read_answers
@@ -46,7 +46,9 @@ def theirs(golden: Path, task: str, name: str) -> dict:
 
 
 def paired(golden: Path, task: str, name: str) -> PairedAnswers:
-    return pair_answers(asked(golden, task), read_answers(answers_path(golden, task, name)).answers)
+    return pair_answers(
+        asked(golden, task), read_answers(answers_path(golden, task, name)).answers, wording=wording_of(task)
+    )
 
 
 def pope_by_line(golden: Path, _: Path) -> None:

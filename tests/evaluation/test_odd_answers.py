@@ -7,7 +7,12 @@ import pytest
 
 from transformers_llava.evaluation.judges import judge_messages, parse_judge_reply, read_reviews
 from transformers_llava.evaluation.prompts import lmms_text, mmbench_rounds, user_text
-from transformers_llava.evaluation.questions.annotations import annotate_mme, annotate_pope, annotate_textvqa
+from transformers_llava.evaluation.questions.annotations import (
+    annotate_mme,
+    annotate_pope,
+    annotate_textvqa,
+    wording_of,
+)
 from transformers_llava.evaluation.questions.lmms_documents import questions_of_rows
 from transformers_llava.evaluation.questions.multiple_choice import annotate_scienceqa, is_missing, read_mmbench
 from transformers_llava.evaluation.questions.question import Answer, Key, Question, with_unique_keys
@@ -403,3 +408,24 @@ def test_submissions_escape_what_the_original_escapes() -> None:
     )
     assert mmvet_submission(questions, {"é": "x"}).content == '{\n  "v1_\\u00e9": "x"\n}'
     assert mmvet_submission(questions, {}).content == "{}"
+
+
+def test_an_answer_to_another_wording_of_the_prompt_belongs_to_its_question() -> None:
+    """The original finds TextVQA's and MME's questions in the prompt, whatever else that says."""
+    textvqa = with_unique_keys(
+        Question("", "i", f"{text}\nReference OCR token: X, Y\nAnswer with a word.") for text in ("What?", "Who?")
+    )
+    lines = [
+        Answer("i", "1", "WHO?\nAnswer with a word."),
+        Answer("i", "2", "OCR tokens: x. Question: what? Short answer:"),
+        Answer("i", "3", "What?"),
+    ]
+    paired = pair_answers(textvqa, lines, wording=wording_of("textvqa"))
+    assert (dict(paired.texts), paired.unknown_ids) == ({"i#2": "1", "i#1": "2"}, ("i",))
+    alone = pair_answers([Question("i", "i", textvqa[0].text)], lines[:1], wording=wording_of("textvqa"))
+    assert alone.unknown_ids == ("i",)  # another question about the only image that is asked about
+    ending = "Answer the question using a single word or phrase."
+    mme = with_unique_keys(Question("", "c/a.jpg", f"{text}\n{ending}") for text in ("Is it?", "Is that?"))
+    lines = [Answer("c/a.jpg", "Yes", f"Is that? {ending}"), Answer("c/a.jpg", "No", "Is it?")]
+    assert dict(pair_answers(mme, lines, wording=wording_of("mme")).texts) == {"c/a.jpg#2": "Yes", "c/a.jpg#1": "No"}
+    assert wording_of("pope") is None

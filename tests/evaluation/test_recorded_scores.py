@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recorded_evaluation import annotated, answers, answers_path, recorded, sets_of
-from transformers_llava.evaluation.questions.annotations import textvqa_question_of
+from transformers_llava.evaluation.questions.annotations import textvqa_question_of, wording_of
 from transformers_llava.evaluation.questions.question import Question
 from transformers_llava.evaluation.scoring.mme import score_mme
 from transformers_llava.evaluation.scoring.pairing import pair_answers, read_answers
@@ -79,10 +79,18 @@ def test_textvqa_counts_what_the_original_passes_over_or_stops_at(golden: Path) 
     expected = recorded(golden, "textvqa", "expected/scores.json")
     empty = score_textvqa(questions, answers(golden, "textvqa", "empty_file", questions))
     assert (empty.values["accuracy"], empty.num_unanswered) == (None, 30)
-    unknown = pair_answers(questions, read_answers(answers_path(golden, "textvqa", "unknown_image")).answers)
+    unknown = pair_answers(
+        questions,
+        read_answers(answers_path(golden, "textvqa", "unknown_image")).answers,
+        wording=wording_of("textvqa"),
+    )
     assert "ffffffffffffffff" in unknown.unknown_ids
     # A subset with doubled lines: the original averages the lines that are there.
-    paired = pair_answers(questions, read_answers(answers_path(golden, "textvqa", "subset_with_duplicates")).answers)
+    paired = pair_answers(
+        questions,
+        read_answers(answers_path(golden, "textvqa", "subset_with_duplicates")).answers,
+        wording=wording_of("textvqa"),
+    )
     subset = score_textvqa(questions, paired.texts)
     lines = expected["subset_with_duplicates"]["per_question"]
     assert len(paired.texts) + paired.num_replaced == len(lines) == 24

@@ -73,6 +73,7 @@ def _rescore(args: argparse.Namespace) -> None:
 
 def _answers(args: argparse.Namespace) -> None:
     from transformers_llava.evaluation.asking import read_questions
+    from transformers_llava.evaluation.questions.annotations import wording_of
     from transformers_llava.evaluation.scorers import scorer_of
     from transformers_llava.evaluation.scoring.pairing import pair_answers, read_answers
     from transformers_llava.evaluation.tasks import load_tasks
@@ -85,7 +86,7 @@ def _answers(args: argparse.Namespace) -> None:
         raise CommandError(f"{task.name} is not scored here, but by a {protocol.scored}: {protocol.note}.")
     questions = read_questions(task, "llava-1.5", args.data_root)
     file = read_answers(args.answers)
-    paired = pair_answers(questions, file.answers)
+    paired = pair_answers(questions, file.answers, wording=wording_of(task.name))
     result = scorer_of(protocol.scorer)(questions, paired.texts)
     print(f"{task.name} (llava-1.5, {protocol.version}): {result.num_questions} questions")
     for score in result.scores:

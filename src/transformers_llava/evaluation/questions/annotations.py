@@ -1,7 +1,7 @@
 """Add the right answers to questions of the original's layout, from each benchmark's own annotation files."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,17 @@ def textvqa_question_of(prompt: str) -> str:
     )
 
 
+def wording_of(task: str) -> Callable[[str], str | None] | None:
+    """
+    What tells the questions of an image apart: the question that the original finds in the prompt.
+
+    Returns:
+        `Callable`: For `textvqa` and `mme`, whose questions share ids: a prompt to its question, or to `None` where
+        there is none. `None` for all other tasks.
+    """
+    return {"textvqa": _textvqa_wording, "mme": _mme_wording}.get(task)
+
+
 def annotate_pope(questions: Sequence[Question], folder: str | Path) -> tuple[Question, ...]:
     """
     Add yes or no from `coco_pope_<split>.json`, line by line within a split, each checked by image and question.
@@ -127,7 +138,7 @@ def annotate_mme(questions: Sequence[Question], folder: str | Path) -> tuple[Que
         path = _mme_file(Path(folder), category, image)
         if path not in known:
             known[path] = _mme_answers(path)
-        asked = question.text.replace(SHORT_ANSWER, "").strip() if SHORT_ANSWER in question.text else question.text
+        asked = _mme_wording(question.text)
         forms = (asked,) if YES_OR_NO in asked else (f"{asked} {YES_OR_NO}", f"{asked}  {YES_OR_NO}")
         found = next((form for form in forms if form in known[path]), None)
         if found is None:
@@ -202,6 +213,17 @@ def annotate_gqa(questions: Sequence[Question], path: str | Path) -> tuple[Quest
     return tuple(annotated)
 
 
+def _textvqa_wording(prompt: str) -> str | None:
+    try:
+        return textvqa_question_of(prompt)
+    except QuestionsError:
+        return None
+
+
+def _mme_wording(prompt: str) -> str:
+    return prompt.replace(SHORT_ANSWER, "").strip() if SHORT_ANSWER in prompt else prompt
+
+
 def _mme_file(folder: Path, category: str, image: str) -> Path:
     nested = folder / category / "questions_answers_YN"
     return (nested if nested.is_dir() else folder / category) / f"{image}.txt"
@@ -246,4 +268,5 @@ __all__ = [
     "annotate_textvqa",
     "seed_key",
     "textvqa_question_of",
+    "wording_of",
 ]

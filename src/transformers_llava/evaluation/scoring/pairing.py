@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,9 @@ def read_answers(path: str | Path) -> AnswersFile:
     return AnswersFile(tuple(answers), num_malformed)
 
 
-def pair_answers(questions: Sequence[Question], answers: Iterable[Answer]) -> PairedAnswers:
+def pair_answers(
+    questions: Sequence[Question], answers: Iterable[Answer], *, wording: Callable[[str], str | None] | None = None
+) -> PairedAnswers:
     """
     Give each answer to its question.
 
@@ -96,7 +98,11 @@ def pair_answers(questions: Sequence[Question], answers: Iterable[Answer]) -> Pa
     Args:
         questions (`Sequence[Question]`): Of one task.
         answers (`Iterable[Answer]`): Lines of an answers file.
+        wording (`Callable`, *optional*): What of a prompt must agree, also where an id stands once, as
+            `questions.annotations.wording_of` gives it; `None` for a prompt without a question. By default the whole
+            prompt must, where questions share an id.
     """
+    asked = {question.key: wording(question.text) if wording else question.text for question in questions}
     by_id: dict[Key, list[Question]] = defaultdict(list)
     for question in questions:
         by_id[question.id].append(question)
@@ -106,13 +112,14 @@ def pair_answers(questions: Sequence[Question], answers: Iterable[Answer]) -> Pa
     num_replaced = 0
     for answer in answers:
         candidates = by_id.get(answer.question_id, [])
-        if len(candidates) > 1:
-            candidates = [question for question in candidates if question.text == answer.prompt]
+        said = wording(answer.prompt) if wording else answer.prompt
+        if len(candidates) > 1 or wording:
+            candidates = [question for question in candidates if said is not None and asked[question.key] == said]
         if not candidates:
             unknown.append(answer.question_id)
             continue
-        place = turn[answer.question_id, answer.prompt]
-        turn[answer.question_id, answer.prompt] += 1
+        place = turn[answer.question_id, said or ""]
+        turn[answer.question_id, said or ""] += 1
         key = candidates[place % len(candidates)].key
         num_replaced += key in texts
         texts[key] = answer.text
