@@ -15,6 +15,8 @@ from transformers_llava.evaluation.prompts import (
 )
 from transformers_llava.evaluation.questions.multiple_choice import read_scienceqa
 from transformers_llava.evaluation.questions.question import Question
+from transformers_llava.evaluation.questions.question_lines import QuestionsError
+from transformers_llava.evaluation.questions.scienceqa_file import scienceqa_question_file
 
 
 Asking = tuple[Question, str, str]  # question, text in the answers file, text of the user's turn without the marker
@@ -59,6 +61,17 @@ def test_prompts_of_scienceqa_are_the_originals(golden: Path) -> None:
             use_im_start_end=name == "mm_use_im_start_end",
             note=lambda text, has_image: user_text(text, has_image=has_image),
         )
+
+
+def test_the_question_file_of_scienceqa_is_made_from_its_problems(golden: Path, tmp_path: Path) -> None:
+    folder = benchmark(golden, "scienceqa")
+    assert scienceqa_question_file(folder) == (folder / "llava_test_CQM-A.json").read_text(encoding="utf-8")
+    with pytest.raises(QuestionsError, match="no split 'other'"):
+        scienceqa_question_file(folder, split="other")
+    (tmp_path / "pid_splits.json").write_text('{"test": ["1"]}')
+    (tmp_path / "problems.json").write_text('{"1": {"hint": "", "question": "?", "choices": ["x"], "answer": 0}}')
+    with pytest.raises(QuestionsError, match="cannot be asked .KeyError: 'image'"):
+        scienceqa_question_file(tmp_path)
 
 
 @pytest.mark.parametrize(("task", "language", "other"), [("mmbench", "en", "cn"), ("mmbench_cn", "cn", "en")])
