@@ -39,8 +39,8 @@ def scienceqa_question_file(folder: str | Path, *, split: str = "test") -> str:
             image = problem["image"]
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise QuestionsError(
-                f"problem {key!r} of '{folder}' cannot be asked ({type(error).__name__}: {error}). Use problems.json as "
-                "published."
+                f"problem {key!r} of '{folder}' cannot be asked ({type(error).__name__}: {error}). Use problems.json "
+                "as published."
             ) from error
         text = text.replace("  ", " ").strip()
         if text.endswith("BECAUSE:"):

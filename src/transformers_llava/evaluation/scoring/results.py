@@ -75,12 +75,14 @@ class Score:
         columns = np.asarray(self.columns, dtype=np.float64)  # (num_columns, num_units)
         random = np.random.default_rng(seed)
         values = []
-        step = max(1, 2_000_000 // self.num_units)  # weights of at most 16 MB at once
+        step = max(1, 2_000_000 // self.num_units)  # counts of at most 16 MB at once
         for start in range(0, num_resamples, step):
             rows = min(step, num_resamples - start)
-            drawn = random.multinomial(self.num_units, np.full(self.num_units, 1 / self.num_units), size=rows)
+            places = random.integers(0, self.num_units, size=(rows, self.num_units), dtype=np.int32)
+            places += np.arange(rows, dtype=np.int32)[:, None] * self.num_units  # a resample after the other
+            counts = np.bincount(places.ravel(), minlength=places.size).reshape(places.shape)
             with np.errstate(divide="ignore", invalid="ignore"):
-                values.append(np.broadcast_to(self.combine(*(columns @ drawn.T.astype(np.float64))), (rows,)))
+                values.append(np.broadcast_to(self.combine(*(columns @ counts.T.astype(np.float64))), (rows,)))
         defined = np.concatenate(values)
         defined = defined[np.isfinite(defined)]
         if len(defined) == 0:
