@@ -1,5 +1,6 @@
 """Scores and verdicts against those of lmms-eval on the same documents and answers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers_llava.evaluation.scoring.scienceqa import score_scienceqa_lmms
 from transformers_llava.evaluation.scoring.seed_bench import score_seed_bench_lmms
 from transformers_llava.evaluation.scoring.soft_accuracy import score_soft_accuracy
 from transformers_llava.evaluation.scoring.whole_answer import score_gqa_lmms
+from transformers_llava.evaluation.tasks import load_task
 
 
 def runs(golden: Path, task: str, score: Any) -> dict[str, tuple[dict[str, Any], TaskResult]]:
@@ -24,14 +26,14 @@ def runs(golden: Path, task: str, score: Any) -> dict[str, tuple[dict[str, Any],
         lines = (golden / "evaluation" / task / "answers" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         texts = [recorded_text(line) for line in lines]
         assert len(texts) == len(questions)
-        found[name] = expected, score(questions, {question.key: text for question, text in zip(questions, texts)})
+        result = score(questions, {question.key: text for question, text in zip(questions, texts)})
+        assert result.scores[0].name == load_task(task).protocol("lmms-eval").headline
+        found[name] = expected, result
     assert len(found) >= 3
     return found
 
 
 def recorded_text(line: str) -> str:
-    import json
-
     return json.loads(line)["text"].strip()
 
 

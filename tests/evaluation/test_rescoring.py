@@ -154,6 +154,26 @@ def test_the_command_scores_an_answers_file_of_the_original(
     assert "by a server" in capsys.readouterr().err
 
 
+def test_the_command_lists_answers_that_differ_and_explains_the_gap(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    first = write_predictions(golden, tmp_path, "pope")
+    second = first.with_name("other.jsonl")
+    line = first.read_text().splitlines()[1]
+    other = "no" if json.loads(line)["text"].lower().startswith("yes") else "yes"
+    changed = json.dumps(json.loads(line) | {"text": other, "token_ids": [3]}, sort_keys=True)
+    second.write_text(first.read_text().replace(line, changed))
+    assert cli.main(["evaluate", "--compare", str(first), str(second), "--data_root", str(tmp_path)]) == 0
+    assert "pope: 1 answers differ\n  0: " in capsys.readouterr().out
+    assert cli.main(["evaluate", "--explain", str(first), str(second), "--data_root", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "pope: 0.8474 -> " in printed
+    assert "runtime" in printed
+    second.write_text(second.read_text().replace('"task": "pope"', '"task": "mme"'))
+    assert cli.main(["evaluate", "--explain", str(first), str(second), "--data_root", str(tmp_path)]) == 2
+    assert "of mme and pope" in capsys.readouterr().err
+
+
 def test_the_list_says_where_files_come_from_and_who_scores(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["evaluate", "--list"]) == 0
     printed = capsys.readouterr().out

@@ -17,6 +17,8 @@ def add_parser(subparsers: Any) -> None:
         "--rescore", type=Path, metavar="OUT", help="score OUT/predictions/*.jsonl; writes evaluation.json"
     )
     what.add_argument("--answers", type=Path, metavar="FILE", help="score an answers file of the original's scripts")
+    for name, text in (("--compare", "list the answers that differ"), ("--explain", "say what their gap is made of")):
+        what.add_argument(name, nargs=2, type=Path, metavar=("A", "B"), help=f"of two predictions files: {text}")
     parser.add_argument("--data_root", type=Path, metavar="DIR", help="what the original calls playground/data/eval")
     parser.add_argument("--tasks", default="all", help="names with commas; --answers takes one (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap intervals (default: 0)")
@@ -31,6 +33,8 @@ def _run(args: argparse.Namespace) -> None:
             "the right answers lie in the benchmarks' own files. Name their folder with --data_root; `llava evaluate "
             "--list` says what lies where in it."
         )
+    elif args.compare or args.explain:
+        _compare(args)
     elif args.rescore is not None:
         _rescore(args)
     else:
@@ -69,6 +73,36 @@ def _rescore(args: argparse.Namespace) -> None:
         _print_record(record)
     if args.tasks == "all":  # a part of the tasks would take the results of the others out of the file
         print(f"written: {write_evaluation(args.rescore, records)}")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from transformers_llava.artifacts.predictions import read_predictions
+    from transformers_llava.evaluation.asking import read_questions
+    from transformers_llava.evaluation.comparison import Side, differing_answers, explain
+    from transformers_llava.evaluation.tasks import PROTOCOLS, load_task
+
+    files = [read_predictions(path) for path in args.compare or args.explain]
+    names = {file.header.task for file in files}
+    if len(names) > 1:
+        raise CommandError(f"the files are of {' and '.join(sorted(names))}. Name two files of one task.")
+    task = load_task(names.pop())
+    sides = []
+    for file in files:
+        task.protocol(file.header.protocol)  # raises for an unknown one
+        protocol = next(name for name in PROTOCOLS if name == file.header.protocol)
+        scored = task.protocol(protocol).scorer is not None and args.explain
+        sides.append(Side(file, read_questions(task, protocol, args.data_root, annotated=bool(scored))))
+    if args.compare:
+        found = differing_answers(task, *sides)
+        print(f"{task.name}: {len(found)} answers differ")
+        for difference in found:
+            print(f"  {difference.name}: {difference.first.text!r} -> {difference.second.text!r}")
+        return
+    explanation = explain(task, *sides)
+    first, second, gap = float(explanation.first), float(explanation.second), float(explanation.gap)
+    print(f"{task.name}: {first:.4f} -> {second:.4f} ({gap:+.4f})")
+    for part in explanation.parts:
+        print(f"  {part.cause:<13} {float(part.amount):+.4f}  {part.num_questions} questions: {part.meaning}")
 
 
 def _answers(args: argparse.Namespace) -> None:

@@ -182,9 +182,6 @@ def _lmms_scores(prefix: str, verdicts: Sequence[Verdict]) -> tuple[Score, ...]:
     false_no = tuple(float(v.parsed == "no" and v.truth == "yes") for v in verdicts)
     size = len(verdicts)
     scores = (
-        mean_score(f"{prefix}pope_accuracy", verdicts),
-        Score(f"{prefix}pope_precision", precision, "share", size, (hits, false_yes), lambda a, b: a / (a + b)),
-        Score(f"{prefix}pope_recall", recall, "share", size, (hits, false_no), lambda a, b: a / (a + b)),
         Score(
             f"{prefix}pope_f1_score",
             f1,
@@ -193,6 +190,9 @@ def _lmms_scores(prefix: str, verdicts: Sequence[Verdict]) -> tuple[Score, ...]:
             (hits, false_yes, false_no),
             lambda a, b, c: 2 * a / (2 * a + b + c),
         ),
+        mean_score(f"{prefix}pope_accuracy", verdicts),
+        Score(f"{prefix}pope_precision", precision, "share", size, (hits, false_yes), lambda a, b: a / (a + b)),
+        Score(f"{prefix}pope_recall", recall, "share", size, (hits, false_no), lambda a, b: a / (a + b)),
         mean_score(f"{prefix}pope_yes_ratio", [_as_label(v, is_yes) for v, is_yes in zip(verdicts, labels)]),
     )
     if all(verdict.answer is None for verdict in verdicts):
