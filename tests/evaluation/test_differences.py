@@ -220,6 +220,15 @@ def ids_of_another_type(golden: Path, _: Path) -> None:
     assert "belong to no question" in result.notes[-1]
 
 
+def empty_answers(golden: Path, _: Path) -> None:
+    rows = theirs(golden, "pope", "adversarial")["per_question"]
+    empty = [row["question_id"] for row in rows if not row["text"].strip()]
+    result = ours(golden, "pope", "adversarial")
+    assert {verdict.parsed for verdict in result.verdicts if verdict.key in empty} == {"yes"}
+    assert result.num_empty == len(empty) > 0
+    assert f"{len(empty)} of 60 answers are empty" in result.notes[0]
+
+
 def mmbench_formulas(golden: Path, folder: Path) -> None:
     pytest.importorskip("openpyxl")
     questions, table = asked(golden, "mmbench"), benchmark(golden, "mmbench") / FILES["mmbench"]
@@ -256,6 +265,7 @@ TESTS: dict[str, Callable[[Path, Path], None]] = {
         judge_reference_zero,
         judge_by_line,
         ids_of_another_type,
+        empty_answers,
         mmbench_formulas,
         mmbench_last_round,
     )

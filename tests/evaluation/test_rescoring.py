@@ -174,6 +174,21 @@ def test_the_command_lists_answers_that_differ_and_explains_the_gap(
     assert "of mme and pope" in capsys.readouterr().err
 
 
+def test_the_command_scores_a_task_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "mine.jsonl").write_text(
+        '{"id": 1, "question": "Two?", "answers": "2"}\n{"id": 2, "question": "?", "answers": "x"}\n'
+    )
+    (tmp_path / "said.jsonl").write_text('{"question_id": 1, "text": "two"}\n{"question_id": 9, "text": ""}\n')
+    command = ["evaluate", "--answers", str(tmp_path / "said.jsonl"), "--questions", str(tmp_path / "mine.jsonl")]
+    assert cli.main([*command, "--scorer", "vqa_exact_match"]) == 0
+    printed = capsys.readouterr().out
+    assert "mine.jsonl (vqa_exact_match): 2 questions\n  accuracy: 50.00 %" in printed
+    assert "1 answers belong to no question" in printed
+    assert "1 of 2 questions have no answer" in printed
+    assert cli.main([*command, "--scorer", "exact"]) == 2
+    assert "Did you mean 'exact_match'" in capsys.readouterr().err
+
+
 def test_the_list_says_where_files_come_from_and_who_scores(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["evaluate", "--list"]) == 0
     printed = capsys.readouterr().out

@@ -21,6 +21,8 @@ def add_parser(subparsers: Any) -> None:
         what.add_argument(name, nargs=2, type=Path, metavar=("A", "B"), help=f"of two predictions files: {text}")
     parser.add_argument("--data_root", type=Path, metavar="DIR", help="what the original calls playground/data/eval")
     parser.add_argument("--tasks", default="all", help="names with commas; --answers takes one (default: all)")
+    parser.add_argument("--questions", type=Path, metavar="FILE", help="of a task of your own, for --answers")
+    parser.add_argument("--scorer", default="exact_match", help="of a task of your own (default: exact_match)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap intervals (default: 0)")
     parser.set_defaults(run=_run)
 
@@ -28,6 +30,8 @@ def add_parser(subparsers: Any) -> None:
 def _run(args: argparse.Namespace) -> None:
     if args.list:
         _list(args.tasks)
+    elif args.answers is not None and args.questions is not None:
+        _own(args)
     elif args.data_root is None:
         raise CommandError(
             "the right answers lie in the benchmarks' own files. Name their folder with --data_root; `llava evaluate "
@@ -123,9 +127,27 @@ def _answers(args: argparse.Namespace) -> None:
     paired = pair_answers(questions, file.answers, wording=wording_of(task.name))
     result = scorer_of(protocol.scorer)(questions, paired.texts)
     print(f"{task.name} (llava-1.5, {protocol.version}): {result.num_questions} questions")
+    _print_result(result, (*file.notes, *paired.notes, *result.notes), args.seed)
+
+
+def _own(args: argparse.Namespace) -> None:
+    from transformers_llava.evaluation.questions.question_lines import read_own_questions
+    from transformers_llava.evaluation.scorers import scorer_of
+    from transformers_llava.evaluation.scoring.pairing import pair_answers, read_answers
+
+    questions = read_own_questions(args.questions)
+    file = read_answers(args.answers)
+    paired = pair_answers(questions, file.answers)
+    result = scorer_of(args.scorer)(questions, paired.texts)
+    print(f"{args.questions.name} ({args.scorer}): {result.num_questions} questions")
+    _print_result(result, (*file.notes, *paired.notes, *result.notes), args.seed)
+
+
+def _print_result(result: Any, notes: tuple[str, ...], seed: int) -> None:
     for score in result.scores:
-        _print_score(score, args.seed)
-    for note in (*file.notes, *paired.notes, *result.notes):
+        low, high = score.interval(seed=seed) or (None, None)
+        print(_line(score.name, score.value, score.unit, low, high))
+    for note in notes:
         print(f"  note: {note}")
 
 
@@ -136,11 +158,6 @@ def _print_record(record: Any) -> None:
         print(_line(score.name, score.value, score.unit, score.low, score.high))
     for note in record.notes:
         print(f"  note: {note}")
-
-
-def _print_score(score: Any, seed: int) -> None:
-    low, high = score.interval(seed=seed) or (None, None)
-    print(_line(score.name, score.value, score.unit, low, high))
 
 
 def _line(name: str, value: float | None, unit: str, low: float | None, high: float | None) -> str:

@@ -118,6 +118,11 @@ class TaskResult:
         return sum(verdict.answer is None for verdict in self.verdicts)
 
     @property
+    def num_empty(self) -> int:
+        """Answers without a character but white space; POPE's rule takes them for yes."""
+        return sum(verdict.answer is not None and not verdict.answer.strip() for verdict in self.verdicts)
+
+    @property
     def values(self) -> dict[str, float | None]:
         """Names of scores to their values."""
         return {score.name: score.value for score in self.scores}
@@ -144,12 +149,15 @@ def mean_score(name: str, verdicts: Sequence[Verdict], *, value: float | None = 
 
 
 def notes_of(verdicts: Sequence[Verdict], scores: Sequence[Score] = ()) -> tuple[str, ...]:
-    """Say how many questions have no answer, and which scores have no value."""
+    """Say how many questions have no answer or an empty one, and which scores have no value."""
     notes = []
     unanswered = [verdict.key for verdict in verdicts if verdict.answer is None]
     if unanswered:
         named = ", ".join(repr(key) for key in unanswered[:3]) + (", ..." if len(unanswered) > 3 else "")
         notes.append(f"{len(unanswered)} of {len(verdicts)} questions have no answer and count as wrong: {named}.")
+    empty = sum(verdict.answer is not None and not verdict.answer.strip() for verdict in verdicts)
+    if empty:
+        notes.append(f"{empty} of {len(verdicts)} answers are empty; the rule of the protocol reads them as any text.")
     notes += [f"{score.name} is not defined for these answers." for score in scores if score.value is None]
     return tuple(notes)
 
