@@ -366,6 +366,10 @@ def test_a_table_without_columns_is_refused(tmp_path: Path) -> None:
     path.write_text("index\tquestion\n1\t?\n")
     with pytest.raises(QuestionsError, match="no column hint, A, B, C, D, image"):
         read_mmbench(path)
+    row = "\t".join(["7", "?", "", "a", "b", "c", "d", "aW1n"])
+    path.write_text("\t".join(["index", "question", "hint", "A", "B", "C", "D", "image"]) + f"\n{row}\n{row}\n")
+    with pytest.raises(QuestionsError, match="1 ids that stand twice, such as 7"):
+        read_mmbench(path)
     with pytest.raises(QuestionsError, match="cannot be read as a table"):
         read_mmbench(tmp_path / "none.tsv")
 

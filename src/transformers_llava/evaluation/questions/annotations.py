@@ -109,7 +109,7 @@ def annotate_pope(questions: Sequence[Question], folder: str | Path) -> tuple[Qu
         for position, question in enumerate(members):
             asked = question.text.removesuffix(SHORT_ANSWER).removesuffix("\n")
             here = entries[position] if position < len(entries) else None
-            if here is not None and here[:2] == (question.image, asked):
+            if here is not None and here[0] == question.image and question.text.startswith(here[1]):
                 labels[question.key] = here[2]
             elif (str(question.image), asked) in by_question:
                 labels[question.key] = by_question[str(question.image), asked]

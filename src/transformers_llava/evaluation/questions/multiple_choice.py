@@ -2,11 +2,12 @@
 
 import base64
 import binascii
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_llava.artifacts.limits import MAX_TABLE_BYTES
-from transformers_llava.evaluation.questions.question import Question, with_unique_keys
+from transformers_llava.evaluation.questions.question import Question
 from transformers_llava.evaluation.questions.question_lines import QuestionsError, key_of, read_document, text_of
 
 
@@ -37,7 +38,7 @@ def read_scienceqa(path: str | Path) -> tuple[Question, ...]:
         text = text_of(turns[0], "value", place).replace("<image>", "").strip()
         image = text_of(record, "image", place) if "image" in record else None
         questions.append(Question(key, key, text, image))
-    return with_unique_keys(questions)
+    return _with_ids_of_their_own(questions, path)
 
 
 def annotate_scienceqa(
@@ -120,7 +121,7 @@ def read_mmbench(path: str | Path) -> tuple[Question, ...]:
                 subset=_cell(row, "l2-category"),
             )
         )
-    return with_unique_keys(questions)
+    return _with_ids_of_their_own(questions, path)
 
 
 def read_table(path: str | Path, *, text_only: bool) -> "pd.DataFrame":
@@ -149,6 +150,17 @@ def is_missing(cell: object) -> bool:
     if isinstance(cell, str):
         return cell.lower() in ("nan", "none")
     return cell is None or cell != cell  # NaN is not equal to itself
+
+
+def _with_ids_of_their_own(questions: list[Question], path: str | Path) -> tuple[Question, ...]:
+    """These files name each question once; with two of a name, answers could not be told apart."""
+    double = [key for key, count in Counter(question.id for question in questions).items() if count > 1]
+    if double:
+        raise QuestionsError(
+            f"'{path}' has {len(double)} ids that stand twice, such as {double[0]!r}. Answers could not be told apart; "
+            "use the file as published."
+        )
+    return tuple(questions)
 
 
 def _image_path(key: str, name: object) -> str | None:
