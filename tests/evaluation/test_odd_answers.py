@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.evaluation.judges import judge_messages, parse_judge_reply, read_reviews
+from transformers_llava.evaluation.grader import Grade, grade_notes, grading_prompt, parse_grade, summarize_grades
+from transformers_llava.evaluation.judges import (
+    judge_messages,
+    parse_judge_reply,
+    parse_judge_reply_lmms,
+    read_reviews,
+)
 from transformers_llava.evaluation.prompts import lmms_text, mmbench_rounds, user_text
 from transformers_llava.evaluation.questions.annotations import (
     annotate_mme,
@@ -299,6 +305,22 @@ def test_judge_reply(reply: str, scores: tuple[float, float]) -> None:
     assert parse_judge_reply(reply) == scores
 
 
+@pytest.mark.parametrize(
+    ("reply", "scores"),
+    [
+        ("8, 7", (8, 7)),
+        ("  8/10 and 7/10", (8, 10)),
+        ("\n8 7", (8, 7)),
+        ("Scores:\n8 7", (-1, -1)),
+        ("8-7", (8, -7)),
+        ("8.5;7.", (8.5, 7)),
+        ("", (-1, -1)),
+    ],
+)
+def test_judge_reply_by_lmms_eval(reply: str, scores: tuple[float, float]) -> None:
+    assert parse_judge_reply_lmms(reply) == scores
+
+
 def test_reviews_without_scores_and_categories_without_a_rule_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "reviews.jsonl"
     path.write_text('{"question_id": 1, "tuple": [8]}\n')
@@ -433,3 +455,18 @@ def test_an_answer_to_another_wording_of_the_prompt_belongs_to_its_question() ->
     lines = [Answer("c/a.jpg", "Yes", f"Is that? {ending}"), Answer("c/a.jpg", "No", "Is it?")]
     assert dict(pair_answers(mme, lines, wording=wording_of("mme")).texts) == {"c/a.jpg#2": "Yes", "c/a.jpg#1": "No"}
     assert wording_of("pope") is None
+
+
+def test_the_grader_of_mmvet_is_asked_and_read_as_by_lmms_eval() -> None:
+    prompt = grading_prompt("What?", "x<AND>y<OR>z", "an x")
+    assert prompt.startswith("Compare the ground truth and prediction from AI models, to give a correctness score")
+    assert prompt.endswith("\n\nWhat? | x <AND> y <OR> z | an x |")
+    replies = ("0.5", "1 yes", " 0.0\n", "1.1", "-0.1", "nan", "", "half", "0.7\nbecause")
+    assert [parse_grade(reply) for reply in replies] == [0.5, 1.0, 0.0, None, None, None, None, None, None]
+    grades = [Grade(0, 1.0, "rec,ocr"), Grade(1, None, "ocr"), Grade(2, 0.5, "math")]
+    values = {score.name: score.value for score in summarize_grades(grades)}
+    assert values == {"overall": 50.0, "capability/rec": 100.0, "capability/ocr": 50.0, "capability/math": 50.0}
+    notes = grade_notes(grades, {0: "", 1: "", 2: "", 3: ""})
+    assert notes == ("1 of 3 replies of the grader have no grade and count as 0.", "1 answers were not graded.")
+    with pytest.raises(ValueError, match="no answer to MM-Vet was graded"):
+        summarize_grades([])

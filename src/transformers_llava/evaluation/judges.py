@@ -1,6 +1,7 @@
 """Write what a judge is asked about LLaVA-Bench-in-the-Wild, read its verdicts, and sum them up."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,19 @@ def parse_judge_reply(reply: str) -> tuple[float, float]:
     return first, second
 
 
+def parse_judge_reply_lmms(reply: str) -> tuple[float, float]:
+    """
+    Read two scores as lmms-eval's `llava_in_the_wild`: the first two numbers of the first line, whatever parts them.
+
+    Example:
+
+        >>> parse_judge_reply_lmms("Scores: 8, 7.5\\nBoth are good."), parse_judge_reply_lmms("eight")
+        ((8.0, 7.5), (-1, -1))
+    """
+    numbers = re.findall(r"-?\d+(?:\.\d+)?", reply.strip().split("\n")[0].replace(",", " ").replace(";", " "))
+    return (float(numbers[0]), float(numbers[1])) if len(numbers) >= 2 else NOT_READ
+
+
 def review_record(question: Question, reply: str, *, number: int, reference_id: Key, answer_id: Key) -> dict[str, Any]:
     """
     A line of the review file, as `eval_gpt_review_bench.py` writes it with `json.dumps`.
@@ -248,6 +262,7 @@ __all__ = [
     "ReviewSummary",
     "judge_messages",
     "parse_judge_reply",
+    "parse_judge_reply_lmms",
     "read_captions",
     "read_reviews",
     "relative_score",

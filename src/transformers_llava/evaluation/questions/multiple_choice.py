@@ -157,8 +157,8 @@ def _with_ids_of_their_own(questions: list[Question], path: str | Path) -> tuple
     double = [key for key, count in Counter(question.id for question in questions).items() if count > 1]
     if double:
         raise QuestionsError(
-            f"'{path}' has {len(double)} ids that stand twice, such as {double[0]!r}. Answers could not be told apart; "
-            "use the file as published."
+            f"'{path}' has {len(double)} ids that stand twice, such as {double[0]!r}. Answers could not be told "
+            "apart; use the file as published."
         )
     return tuple(questions)
 
