@@ -6,8 +6,10 @@ Sixteen examples of the 665K mixture's stand-in (`stand_in.py`; sources, lengths
 the recipe gives each GPU. TRL's stock vision collator pads them, in random order and in the order of transformers'
 `LengthGroupedSampler`; ours packs the same sixteen. Of many such batches the one with the median share of padding is
 taken. Then forward, backward (with the fused head that TRL puts on both models) and AdamW, as in stage 2: the tower is
-frozen. A useful token is one that is no padding. The models are small: 320 wide, two layers, and ids are folded into a
-vocabulary of 1,024, so that the head's share of the work is about that of a 7B. Exit status 1 if a promise is missed.
+frozen. Of our pack the head sees the supervised positions alone, as the collator says them; two lines compare that
+with the same pack without them. A useful token is one that is no padding. The models are small: 320 wide, two layers,
+and ids are folded into a vocabulary of 1,024, so that the head's share of the work is about that of a 7B; in the small
+model, 192 wide with a vocabulary of 2,048, its share is larger. Exit status 1 if a promise is missed.
 """
 
 import statistics
@@ -24,16 +26,18 @@ from benchmarks.harness.command import main
 from benchmarks.harness.models import make_pair
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import take_turns
+from transformers_llava.data.batches.collators import SUPERVISED_NAMES, PackedCollator, add_supervised_positions
 
 
 BATCH_SIZE = 16
 IMAGE_ID, VOCABULARY = 1020, 1024
 NUM_BATCHES = 61  # from which the median one is taken
+EVERY_POSITION = "the same without supervised_positions: TRL's fused head scores every position on a CPU"
 BUILTIN = "TRL's padded vision collator, built-in LlavaForConditionalGeneration with TRL's fused head"
 
 
 def measure(
-    repeats: int, *, scale: float = 0.003, hidden: int = 320, batch_size: int = BATCH_SIZE
+    repeats: int, *, scale: float = 0.003, hidden: int = 320, small_hidden: int = 192, batch_size: int = BATCH_SIZE
 ) -> list[Comparison]:
     """The lines of this question; the sizes are arguments so that a test can make them small."""
     ours, builtin = make_pair(
@@ -53,9 +57,31 @@ def measure(
             indices, notes = examples.typical_batch(order, batch_size)
             packed, padded = examples.pack(indices), examples.pad(indices)
             found.append(_compare(f"training step, {order} order", steps, packed, padded, repeats, promise, notes))
+            if order == "random":
+                found += _supervised(steps[0], packed, repeats, small_hidden)
         few = examples.pad(indices[:4])
     ours.set_attn_implementation("sdpa")
     found.append(_compare("training step, the same padded batch", steps, few, few, 3 * repeats, 0.97, {}))
+    return found
+
+
+def _supervised(
+    step: Callable[[dict], float], packed: dict[str, Any], repeats: int, small_hidden: int
+) -> list[Comparison]:
+    """One pack with and without its supervised positions, in two models: the head is more of the small one."""
+    small, _ = make_pair(
+        vision_hidden=64,
+        vision_layers=4,
+        hidden=small_hidden,
+        layers=2,
+        vocabulary=2 * VOCABULARY,
+        image_token=IMAGE_ID,
+        attention="varlen",
+    )
+    every = {name: value for name, value in packed.items() if name not in SUPERVISED_NAMES}
+    name, found = "training step, supervised positions", []
+    for size, run, promise in (("", step, 1.0), (", small model", _training_step(small), 1.3)):
+        found.append(_compare(name + size, [run, run], packed, every, repeats, promise, {}, other_is=EVERY_POSITION))
     return found
 
 
@@ -67,8 +93,11 @@ def _compare(
     repeats: int,
     promise: float,
     notes: dict[str, Any],
+    *,
+    other_is: str = BUILTIN,
 ) -> Comparison:
-    useful = int(padded["attention_mask"].sum())
+    """Our step on the first batch against the other's on the second, which is the same samples."""
+    useful = int(padded["attention_mask"].sum()) if "attention_mask" in padded else padded["input_ids"].numel()
     ours, other = steps[0], steps[1]
     losses = ours(packed), other(padded)
     assert abs(losses[0] - losses[1]) < 1e-4 * losses[1], losses
@@ -80,13 +109,14 @@ def _compare(
         unit="useful tokens/s",
         name=name,
         ours_is="PackedCollator, varlen attention, our model with TRL's fused head" if is_packed else "our model",
-        other_is=BUILTIN,
+        other_is=other_is,
         checked=f"losses: {losses[0]:.6f} and {losses[1]:.6f}",
         at_least=promise,
         floor=round(useful * matmul_rate() / flops),
         floor_is="useful tokens per counted operation of ours, at the rate of a large matrix product on this machine",
         notes={
             "useful_tokens": useful,
+            "supervised": int((packed["labels"] != -100).sum()),
             "positions": {"ours": packed["input_ids"].numel(), "other": padded["input_ids"].numel()},
             **notes,
         },
@@ -99,7 +129,7 @@ def _training_step(model: Any) -> Callable[[dict], float]:
 
     model.train().requires_grad_(True)
     model.model.vision_tower.requires_grad_(False)
-    add_fused_lm_head(model)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))  # as SFTTrainer asks for them
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0)
 
     def step(batch: dict[str, Any]) -> float:
@@ -122,7 +152,6 @@ class _Examples:
         from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
         from benchmarks.stand_in import make_processor, write_stand_in
-        from transformers_llava.data.batches.collators import PackedCollator
         from transformers_llava.data.mixture.config import SourceConfig
         from transformers_llava.data.mixture.source import load_source
         from transformers_llava.data.tokens.counting import measure_example
@@ -170,7 +199,8 @@ def _fold(batch: dict[str, Any], image_token_id: int) -> dict[str, Any]:
     """Ids of 32,000 to 1,016 of them; equal ids stay equal, pictures stay pictures, unsupervised stays so."""
     ids, labels = batch["input_ids"], batch["labels"]
     folded = torch.where(ids == image_token_id, IMAGE_ID, ids % 1016 + 4)
-    return batch | {"input_ids": folded, "labels": torch.where(labels == -100, -100, folded)}
+    batch = batch | {"input_ids": folded, "labels": torch.where(labels == -100, -100, folded)}
+    return add_supervised_positions(batch) if "supervised_positions" in batch else batch
 
 
 if __name__ == "__main__":

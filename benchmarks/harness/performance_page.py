@@ -37,7 +37,9 @@ One layer of 24 is 4 % and one of 27 with SigLIP's head is more. The frozen towe
 gradient checkpointing: hooks make the embeddings of the built-in tower require gradients, so that it computes its
 layers twice and their gradients once, for nothing.""",
     "loss_head": """\
-The trainer uses TRL's fused head, which does the same on every device; this is the loss of the model itself.""",
+This is the loss of the model itself. The trainer uses TRL's fused head, which finds the supervised positions on GPUs
+and scores every position elsewhere; our collators say the positions, and only these reach it on every device: see
+*training step, supervised positions* above.""",
     "generating": """\
 Prefill and batches gain from the cut tower and decoding is the same code, so a ratio near 1 is what can be expected
 there. Answering several questions about one picture is where the time goes in evaluation and chat:
