@@ -1,5 +1,6 @@
 """What `llava train` launches, and what it refuses to."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,44 @@ from transformers_llava.cli.accelerate_settings import AccelerateConfig
 from transformers_llava.cli.errors import CommandError
 
 
-def test_the_command_is_accelerate_launch_of_the_training_module(capsys: pytest.CaptureFixture) -> None:
+def test_one_process_is_the_training_module_itself(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     command = training_command(Path("recipe.yaml"), ["--learning_rate", "1e-3"], "cpu")
+    training = [TRAINING_MODULE, "--config", "recipe.yaml", "--learning_rate", "1e-3"]
+    assert command.words == [sys.executable, "-P", "-m", *training]
+    assert str(command).startswith("ACCELERATE_USE_CPU=True OMP_NUM_THREADS=3 ")
+    assert capsys.readouterr().out == "cpu: 1 process on 1 CPU\n"
+
+
+def test_what_only_accelerate_understands_is_launched_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("distributed_type: 'NO'\nuse_cpu: true\nmixed_precision: bf16\n")
+    command = training_command(Path("recipe.yaml"), ["--learning_rate", "1e-3"], str(path)).words
     assert command[:4] == [sys.executable, "-P", "-m", "accelerate.commands.launch"]
     assert command[-6:] == ["-m", TRAINING_MODULE, "--config", "recipe.yaml", "--learning_rate", "1e-3"]
     assert "--quiet" in command
-    assert capsys.readouterr().out == "cpu: 1 process on 1 CPU\n"
+
+
+def test_one_process_gets_what_accelerate_would_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Asked of accelerate itself."""
+    from accelerate.commands.launch import launch_command_parser
+    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+
+    for name in ("ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICES", "KMP_AFFINITY", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(launching, "_num_gpus", lambda: 2)
+    for name, options in (("cpu", ["--cpu"]), ("single_gpu", ["--gpu_ids", "0"])):
+        words = [*options, "--mixed_precision", "no", "--num_cpu_threads_per_process", "3", "-m", TRAINING_MODULE]
+        args = launch_command_parser().parse_args(words)
+        args.use_cpu, args.num_machines, args.dynamo_backend = args.cpu, 1, "no"
+        theirs = prepare_simple_launcher_cmd_env(args)[1]
+        ours = training_command(Path("recipe.yaml"), [], name).variables
+        assert ours == {variable: theirs[variable] for variable in ours}
+        left = {variable for variable in theirs if variable not in os.environ} - ours.keys()
+        assert left <= {"ACCELERATE_MIXED_PRECISION", *(v for v in left if v.startswith("ACCELERATE_DYNAMO"))}, left
 
 
 def test_fields_reach_the_command_in_their_order(capsys: pytest.CaptureFixture) -> None:
@@ -66,10 +99,12 @@ def test_the_default_fits_the_machine(
     num_gpus: int, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(launching, "_num_gpus", lambda: num_gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (tmp_path / "recipe.yaml").write_text("language_model: frozen\n")
     command = training_command(tmp_path / "recipe.yaml", [])
-    assert f"{name}.yaml" in command[5]
-    assert ("--num_processes" in command) == (num_gpus == 4)
+    one = {"cpu": ("ACCELERATE_USE_CPU", "True"), "single_gpu": ("CUDA_VISIBLE_DEVICES", "0")}
+    assert one[name] in command.variables.items() if name in one else f"{name}.yaml" in command.words[5]
+    assert ("--num_processes" in command.words) == (num_gpus == 4)
 
 
 def test_a_mistake_in_a_recipe_reaches_the_person_without_a_traceback(
@@ -163,7 +198,7 @@ def test_one_process_sees_one_gpu(
     (tmp_path / "mine.yaml").write_text("distributed_type: NO\n")  # which YAML reads as false
     flags = [str(tmp_path / "mine.yaml") if flag == "FILE" else flag for flag in flags]
     assert cli.main(["train", "--config", "tiny/1_align", "--print_command", *flags]) == 0
-    assert f"--gpu_ids {gpu} " in capsys.readouterr().out
+    assert f"CUDA_VISIBLE_DEVICES={gpu} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The command line: its parser, its recipes, and what it refuses."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,38 @@ def test_every_command_can_be_parsed_and_says_what_it_does(capsys: pytest.Captur
             cli.main([name, "--help"])
         assert ended.value.code == 0
         assert f"llava {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["recipes", "ls"],
+        ["recipes", "show", "tiny/1_align"],
+        ["data", "--help"],
+        ["data", "ls"],
+        ["train", "--config", "tiny/1_align", "--accelerate_config", "cpu", "--print_command"],
+        ["train", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_what_needs_no_model_does_not_import_torch(words: list[str]) -> None:
+    program = (
+        "import sys, transformers_llava_cli\ntry:\n    transformers_llava_cli.main()\nexcept SystemExit:\n    pass\n"
+    )
+    program += "print('imported:', sorted({'torch', 'transformers', 'datasets', 'accelerate'} & set(sys.modules)))"
+    command = [sys.executable, "-c", program, *words]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines()[-1] == "imported: []"
+    assert len(finished.stdout.splitlines()) > 1
+
+
+def test_the_package_comes_whole_when_a_command_asks_for_it() -> None:
+    program = "import sys, transformers_llava_cli, transformers_llava\nprint('torch' in sys.modules)\n"
+    program += "from transformers_llava import OpenLlavaConfig\nfrom transformers import AutoConfig\n"
+    program += "print(type(AutoConfig.for_model('open_llava')) is OpenLlavaConfig)\n"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == ["False", "True"]
 
 
 def test_an_unknown_flag_is_an_error_where_it_can_be_no_field(capsys: pytest.CaptureFixture) -> None:

@@ -4,8 +4,9 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from transformers_llava.packaged import file_or_packaged, packaged_name
 from transformers_llava.training.recipe.recipe_error import RecipeError
 from transformers_llava.training.recipe.recipe_file import apply_flags, mode_of, read_recipe
 
+
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")  # CUDA, ROCm, WSL, Jetson
 
 TRAINING_MODULE = "transformers_llava.training.sft"
 
@@ -44,6 +47,19 @@ class Machines:
         return [f"--{field.name}={getattr(self, field.name)}" for field in dataclass_fields(self)]
 
 
+@dataclass(frozen=True)
+class TrainingCommand:
+    """The words that start a training, and the environment variables that it needs beside those of this process."""
+
+    words: list[str]
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """A line for a shell."""
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
+        return " ".join([*variables, shlex.join(self.words)])
+
+
 def launch_training(
     recipe: Path,
     fields: Sequence[str],
@@ -52,8 +68,8 @@ def launch_training(
     machines: Machines | None = None,
 ) -> int:
     """
-    Trains through `accelerate launch` and waits for the end. SIGTERM and SIGUSR1 are passed on: the training writes a
-    checkpoint and ends with status 0.
+    Trains in another process, several through `accelerate launch`, and waits for the end. SIGTERM and SIGUSR1 are
+    passed on: the training writes a checkpoint and ends with status 0.
 
     Args:
         recipe (`Path`): The recipe's file.
@@ -69,17 +85,18 @@ def launch_training(
         `CommandError`: if accelerate would quietly run something else than the configuration says.
     """
     command = training_command(recipe, fields, accelerate_config, num_processes, machines)
-    print("$ " + shlex.join(command), flush=True)
+    print(f"$ {command}", flush=True)
     # TRL reports each run to its makers by default; a training run here tells nobody unless asked to.
     # OpenMP threads that wait keep their core busy by default, which costs much where others want it.
     defaults = {"HF_HUB_DISABLE_TELEMETRY": "1", "GOMP_SPINCOUNT": "20000"}
-    env = with_installed_code_only({**defaults, **os.environ})
+    env = with_installed_code_only({**defaults, **os.environ, **command.variables})
     env[COMMAND_VARIABLE] = _typed(recipe, fields, accelerate_config)
-    process = subprocess.Popen(command, env=env, **own_group())
+    process = subprocess.Popen(command.words, env=env, **own_group())
     with passing_on_signals(process):
         while True:
             try:
-                return process.wait()
+                status = process.wait()
+                return status if status >= 0 else 128 - status  # ended by a signal, as a shell has it
             except KeyboardInterrupt:
                 send_signal_to(process, signal.SIGINT)
 
@@ -96,7 +113,7 @@ def training_command(
     accelerate_config: str | None = None,
     num_processes: int | None = None,
     machines: Machines | None = None,
-) -> list[str]:
+) -> TrainingCommand:
     """The command that trains, checked against the machine; prints in one line what it amounts to."""
     require_extra("train", "`llava train`")
     num_gpus = _num_gpus() if accelerate_config != "cpu" else 0
@@ -113,6 +130,9 @@ def training_command(
         settings = replace(settings, num_machines=num_machines)
     settings.check(num_gpus)
     print(settings.describe(), flush=True)
+    if settings.is_plain and settings.distributed_type == "NO" and machines is None:
+        words = [*python_command(TRAINING_MODULE), "--config", str(recipe), *fields]
+        return TrainingCommand(words, _variables_of_one_process(settings))
     options = ["--config_file", str(path), "--num_cpu_threads_per_process", str(_threads(settings))]
     if num_processes is not None:
         options += ["--num_processes", str(num_processes)]
@@ -123,7 +143,15 @@ def training_command(
     if settings.distributed_type == "NO":
         options.append("--quiet")  # the training's own message, without accelerate's traceback on top
     launcher = [*python_command("accelerate.commands.launch"), *options]
-    return [*launcher, "-m", TRAINING_MODULE, "--config", str(recipe), *fields]
+    return TrainingCommand([*launcher, "-m", TRAINING_MODULE, "--config", str(recipe), *fields])
+
+
+def _variables_of_one_process(settings: AccelerateConfig) -> dict[str, str]:
+    """What `accelerate launch` would set for one process, after importing torch and all of accelerate."""
+    variables = {"ACCELERATE_USE_CPU": str(settings.use_cpu), "OMP_NUM_THREADS": str(_threads(settings))}
+    if settings.use_cpu:
+        return {**variables, "KMP_AFFINITY": "granularity=fine,compact,1,0", "KMP_BLOCKTIME": "1"}
+    return {**variables, "CUDA_VISIBLE_DEVICES": _one_gpu(settings)}
 
 
 def default_accelerate_config(recipe: Path, num_gpus: int, fields: Sequence[str] = ()) -> str:
@@ -178,6 +206,9 @@ def _read(name_or_file: str) -> AccelerateConfig:
 
 
 def _num_gpus() -> int:
+    """Of this machine; a Linux without the device files of a driver has none, and torch need not be imported."""
+    if sys.platform == "linux" and not any(Path(file).exists() for file in _DRIVERS):
+        return 0
     import torch
 
     return torch.cuda.device_count()
@@ -193,6 +224,7 @@ def _threads(settings: AccelerateConfig) -> int:
 
 __all__ = [
     "Machines",
+    "TrainingCommand",
     "TRAINING_MODULE",
     "backend_of",
     "default_accelerate_config",

@@ -10,6 +10,8 @@ from transformers_llava.cli.extras import require_extra
 
 
 _KINDS = ("NO", "MULTI_GPU", "MULTI_CPU", "FSDP", "DEEPSPEED", "MEGATRON_LM")
+# Settings that decide nothing in one process but where it runs; with another one accelerate launches.
+_PLAIN = {"compute_environment", "distributed_type", "use_cpu", "gpu_ids", "num_machines", "num_processes"}
 _SEVERAL_GPUS = ("MULTI_GPU", "FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
@@ -27,6 +29,8 @@ class AccelerateConfig:
         gpu_ids (`str`, *optional*, defaults to `"all"`): Numbers with commas between them, or `all`.
         fsdp_version (`int`, *optional*, defaults to 1): Of FSDP; accelerate's own default.
         zero_stage (`int`, *optional*, defaults to 2): Of DeepSpeed.
+        is_plain (`bool`, *optional*, defaults to `False`): Whether the file has no setting beside these that a single
+            process could need, so that it can be started without accelerate's launcher.
     """
 
     name: str
@@ -37,6 +41,7 @@ class AccelerateConfig:
     gpu_ids: str = "all"
     fsdp_version: int = 1
     zero_stage: int = 2
+    is_plain: bool = False
 
     @property
     def backend(self) -> str:
@@ -151,6 +156,7 @@ def read_accelerate_config(path: Path, name: str) -> AccelerateConfig:
         gpu_ids=str(gpu_ids or "all"),
         fsdp_version=int(version),
         zero_stage=int(stage),
+        is_plain=settings.keys() <= _PLAIN,
     )
 
 

@@ -29,6 +29,10 @@ COMMANDS = {
 }
 
 
+# They register the model themselves where they need it, so that they answer before torch is imported.
+WITHOUT_MODEL = ("train", "data", "recipes", "env")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """
     Run one command.
@@ -48,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown arguments: {' '.join(unknown)}; `llava {args.command} --help` lists the known ones")
     args.fields = unknown
     try:
+        if args.command not in WITHOUT_MODEL:
+            from transformers_llava import register
+
+            register()
         return args.run(args) or 0
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter flushes it once more when it ends)

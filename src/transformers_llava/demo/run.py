@@ -147,7 +147,7 @@ def _source(source: SourceFiles, file: Path) -> dict[str, Any]:
 def _train(recipe: str, output_dir: Path, seed: int, fields: dict[str, Any]) -> None:
     """Runs `llava train` as a person would; its progress shows, its printed log goes to a file."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "transformers_llava.cli.main", "train", "--config", recipe]
+    command = [sys.executable, "-m", "transformers_llava_cli", "train", "--config", recipe]
     command += ["--accelerate_config", "cpu", "--output_dir", str(output_dir), "--seed", str(seed)]
     for name, value in fields.items():
         command += [f"--{name}", value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True)]

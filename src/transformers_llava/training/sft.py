@@ -1,7 +1,7 @@
 """The story of one stage of training: read the recipe, load, freeze, mix, measure, train, save.
 
-`llava train` launches this file through `accelerate launch`; `python -m transformers_llava.training.sft --config FILE`
-does the same by hand.
+`llava train` starts this file, in several processes through `accelerate launch`; `python -m
+transformers_llava.training.sft --config FILE` does the same by hand.
 """
 
 import logging

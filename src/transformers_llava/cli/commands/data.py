@@ -197,9 +197,10 @@ def _read(args: argparse.Namespace, config: Any, *, recheck_images: bool = False
 def _processor(model: str) -> Any:
     from transformers import AutoProcessor
 
-    import transformers_llava  # noqa: F401 - registers the processor with transformers
+    from transformers_llava import register
     from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
 
+    register()
     try:
         processor = AutoProcessor.from_pretrained(model)
     except Exception as error:  # whatever its files hold, and what the Hub's client says without a network

@@ -42,8 +42,6 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import shlex
-
     from transformers_llava.cli.accelerate_launch import launch_training, training_command
     from transformers_llava.packaged import file_or_packaged
 
@@ -53,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     _check_fields(recipe, args.fields)
     settings = (recipe, args.fields, args.accelerate_config, args.num_processes, machines)
     if args.print_command:
-        print("$ " + shlex.join(training_command(*settings)))
+        print(f"$ {training_command(*settings)}")
         return 0
     return launch_training(*settings)
 
@@ -106,8 +104,10 @@ def _dry_run(args: argparse.Namespace, recipe: Path) -> int:
     num_gpus = args.num_processes or 8
     chosen = args.accelerate_config
     backend = backend_of(default_accelerate_config(recipe, num_gpus, args.fields) if chosen is None else chosen)
+    from transformers_llava import register
     from transformers_llava.training.estimate.dry_run import dry_run
 
+    register()
     try:
         print(dry_run(recipe, args.fields, backend=backend, num_gpus=num_gpus), end="")
     except ValueError as error:  # a recipe that cannot be run, or a configuration of a model that cannot be built
