@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fake_hub.loopback import LoopbackHub
+from tests.fake_hub.loopback import LoopbackHub, running_hub, what_is_missing
 
 from transformers_llava.hub.publication.stage import stage_publication
 
@@ -124,9 +124,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stage_publication(checkpoint, "loopback/x", folder, allow_incomplete=True).folder
 
 
-@pytest.fixture
-def driver(loopback_hub: LoopbackHub, folder: Path) -> Iterator[Driver]:
-    driver = Driver(loopback_hub, folder)
+@pytest.fixture(scope="module", params=["lfs", "xet"])
+def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
+    if missing := what_is_missing(request.param):
+        pytest.skip(missing)
+    with running_hub(tmp_path_factory.mktemp("kills"), request.param) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def driver(hub: LoopbackHub, folder: Path) -> Iterator[Driver]:
+    driver = Driver(hub, folder)
     yield driver
     driver.close()
 
@@ -150,40 +158,42 @@ def state(hub: LoopbackHub, repo_id: str) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("loopback_hub", "pull_request"), [("lfs", False), ("xet", True)], indirect=["loopback_hub"], ids=["lfs", "xet"]
+    ("hub", "pull_request"), [("lfs", False), ("xet", True)], indirect=["hub"], ids=["lfs", "xet"]
 )
-def test_killed_at_every_request_and_run_again(loopback_hub: LoopbackHub, driver: Driver, pull_request: bool) -> None:
+def test_killed_at_every_request_and_run_again(hub: LoopbackHub, driver: Driver, pull_request: bool) -> None:
     tag = driver.finish("loopback/undisturbed", pull_request)["tag"]
-    titles = state(loopback_hub, "loopback/undisturbed")[0]
+    titles = state(hub, "loopback/undisturbed")[0]
     number, num_kills = 0, 0
     while True:
-        forget_contents(loopback_hub)
+        forget_contents(hub)
         repo_id = f"loopback/killed-{number}"
-        loopback_hub.fail_after(number, how="stall")
+        hub.fail_after(number, how="stall")
         attempt = driver.start(repo_id, pull_request)
         if not driver.stalls(attempt):
             assert driver.result(attempt) == {"tag": tag}
+            hub.heal()
             break
         driver.kill(attempt)
-        loopback_hub.heal()
-        loopback_hub.wait_until_idle()
+        hub.heal()
+        hub.wait_until_idle()
         num_kills += 1
-        commits, tags = state(loopback_hub, repo_id)
+        commits, tags = state(hub, repo_id)
         assert commits in ([], titles[1:], titles), f"after {number} requests"
         assert tags in ([], [tag])
         assert not tags or commits == titles
         assert driver.finish(repo_id, pull_request) == {"tag": tag}, f"after {number} requests"
-        assert state(loopback_hub, repo_id) == (titles, [tag]), f"after {number} requests"
+        assert state(hub, repo_id) == (titles, [tag]), f"after {number} requests"
         number += 1
     assert num_kills >= 14
 
 
-def test_killed_at_ten_random_moments(loopback_hub: LoopbackHub, driver: Driver) -> None:
+@pytest.mark.parametrize("hub", ["lfs"], indirect=True)
+def test_killed_at_ten_random_moments(hub: LoopbackHub, driver: Driver) -> None:
     """By the clock, not by requests: also between two of them."""
     draw = random.Random(0)
-    loopback_hub.delay(0.02)
+    hub.delay(0.02)
     started = time.monotonic()
-    tag = driver.finish("loopback/undisturbed")["tag"]
+    tag = driver.finish("loopback/slowed")["tag"]
     longest = time.monotonic() - started
     for number in range(10):
         repo_id = f"loopback/random-{number}"
@@ -193,9 +203,10 @@ def test_killed_at_ten_random_moments(loopback_hub: LoopbackHub, driver: Driver)
         else:
             time.sleep(draw.uniform(0, longest))
         driver.kill(attempt)
-        loopback_hub.wait_until_idle()  # else what it has sent would come between the next plan and its commit
-        commits, tags = state(loopback_hub, repo_id)
+        hub.wait_until_idle()  # else what it has sent would come between the next plan and its commit
+        commits, tags = state(hub, repo_id)
         assert len(commits) <= 2
         assert tags == [] or (tags == [tag] and len(commits) == 2)
         assert driver.finish(repo_id) == {"tag": tag}
-        assert state(loopback_hub, repo_id)[1] == [tag]
+        assert state(hub, repo_id)[1] == [tag]
+    hub.heal()
