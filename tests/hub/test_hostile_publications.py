@@ -16,6 +16,9 @@ from .monitored import Observed, environment, read_events, run_monitored
 from .two_stages import shared_two_stages
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")

@@ -22,6 +22,8 @@ from transformers_llava.hub.publication.stage import stage_publication
 from .two_stages import shared_two_stages
 
 
+pytestmark = pytest.mark.slow
+
 # One process that has imported everything and forks for each try, so that a try takes a second. Every line that it
 # or a child of it says has the number of the try: what a killed child has still said is nobody else's answer.
 DRIVER = """

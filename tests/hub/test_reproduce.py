@@ -23,6 +23,9 @@ from transformers_llava.hub.verification.checks.retrained import check_retrained
 from .two_stages import shared_two_stages
 
 
+pytestmark = pytest.mark.slow  # six trainings in processes of their own
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shared_two_stages(tmp_path_factory.getbasetemp())

@@ -16,6 +16,8 @@ import tiny
 from distributed.launching import run_machines, run_processes
 
 
+pytestmark = pytest.mark.slow
+
 STAGES: dict[str, dict[str, Any]] = {
     "align": {"stage": "align", "chat_template": "plain", "language_model": None},
     "instruct": {},

@@ -16,6 +16,9 @@ from forked import Forked
 from transformers_llava.artifacts.run_record.record_file import read_run_record
 
 
+pytestmark = pytest.mark.slow  # with the import that forks share
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recipe(tmp_path_factory.mktemp("soak"))
