@@ -46,7 +46,7 @@ def test_a_conversion_holds_little_more_than_a_shard_and_one_that_holds_all_woul
         [sys.executable, "-c", CONTROL, *arguments],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         check=False,
     )

@@ -74,7 +74,19 @@ def test_processes_share_out_the_counting_and_each_has_all_of_it(tiny_processor,
         )
         assert measured.lengths == expected.lengths
 
+    meeting = FORK.Barrier(2)  # neither has counted all before the other has begun
+
     def both(number: int, folder: Path) -> None:
+        outcome, has_met = TokenCounter.outcome, FORK.Value("b", 0)
+
+        def meet(counter, example):
+            with has_met.get_lock():
+                if not has_met.value:
+                    meeting.wait(300)
+                    has_met.value = 1
+            return outcome(counter, example)
+
+        TokenCounter.outcome = meet
         measure(number + 1, folder)  # one of them with processes of its own
 
     run_two(both, tmp_path)

@@ -105,7 +105,7 @@ class Driver:
 
     def close(self) -> None:
         self.process.stdin.close()
-        self.process.wait(timeout=300)
+        self.process.wait(timeout=900)
 
     def _listen(self) -> None:
         for line in self.process.stdout:
@@ -116,7 +116,7 @@ class Driver:
 
     def _wait(self, is_true: Callable[[], bool]) -> None:
         with self.heard:
-            assert self.heard.wait_for(is_true, timeout=300), self.said
+            assert self.heard.wait_for(is_true, timeout=900), self.said
 
 
 @pytest.fixture(scope="module")
