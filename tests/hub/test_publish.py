@@ -15,6 +15,7 @@ from safetensors.torch import save
 from tests.fake_hub.loopback import LoopbackHub
 
 from transformers_llava.cli.errors import CommandError
+from transformers_llava.cli.main import main
 from transformers_llava.hub.publication.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from transformers_llava.hub.publication.stage import Publication, stage_publication
 from transformers_llava.hub.upload.foreign_files import NOT_OURS_NAME
@@ -26,6 +27,8 @@ from transformers_llava.hub.verification.verify import verify
 
 from .two_stages import shared_two_stages
 
+
+pytestmark = pytest.mark.slow
 
 ONE_TENSOR = save({"more": torch.ones(1)})
 LLAVA = (sys.executable, "-m", "transformers_llava.cli.main")
@@ -74,29 +77,25 @@ def api(loopback_hub: LoopbackHub) -> HfApi:
 
 @pytest.mark.parametrize("loopback_hub", ["lfs", "xet"], indirect=True)
 def test_a_stranger_loads_verifies_and_asks_what_was_published(
-    loopback_hub: LoopbackHub, checkpoint: Path, tmp_path: Path
+    loopback_hub: LoopbackHub, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     repo_id = "loopback/tiny"
-    command = [*LLAVA, "publish", str(checkpoint), repo_id, "--self_contained", "--allow_incomplete"]
-    planned = loopback_hub.start(*command)
-    out, _ = planned.communicate(timeout=300)
-    assert planned.returncode == 0, out
-    assert "nothing was sent" in out
+    command = ["publish", str(checkpoint), repo_id, "--self_contained", "--allow_incomplete"]
+    assert main(command) == 0
+    assert "nothing was sent" in capsys.readouterr().out
     assert not loopback_hub.repo(repo_id).exists()
 
-    sent = loopback_hub.start(*command, "--yes")
-    out, _ = sent.communicate(timeout=300)
+    sent = loopback_hub.start(*LLAVA, *command, "--yes")
+    out, _ = sent.communicate(timeout=600)
     assert sent.returncode == 0, out
     tag = out.split(f"published: {repo_id}@")[1].split()[0]
     assert loopback_hub.repo(repo_id).refs("refs/tags/")  # and nothing else was tagged
     head = HfApi(endpoint=loopback_hub.endpoint, token=loopback_hub.token).repo_info(repo_id).sha
 
-    again = loopback_hub.start(*command, "--yes")
+    assert main([*command, "--yes"]) == 0
+    assert "nothing to send" in capsys.readouterr().out
     verified = loopback_hub.start(*LLAVA, "verify", repo_id, caches=tmp_path / "stranger")
-    out, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, out
-    assert "nothing to send" in out
-    out, _ = verified.communicate(timeout=300)
+    out, _ = verified.communicate(timeout=600)
     assert verified.returncode == 0, out
     assert all(f"L{level} OK" in out for level in (0, 1, 2)), out
     assert f"ok       tags of the repository: {tag}; whoever may write" in out
@@ -116,12 +115,10 @@ def test_a_stranger_loads_verifies_and_asks_what_was_published(
 def test_anybody_replays_the_end_of_the_run_from_the_repository(
     loopback_hub: LoopbackHub, checkpoint: Path, tmp_path: Path
 ) -> None:
-    command = [*LLAVA, "publish", str(checkpoint), "loopback/tiny", "--self_contained", "--allow_incomplete", "--yes"]
-    sent = loopback_hub.start(*command, "--replay_from", str(checkpoint / "checkpoint-2"), "--no_check")
-    out, _ = sent.communicate(timeout=300)
-    assert sent.returncode == 0, out
+    command = ["publish", str(checkpoint), "loopback/tiny", "--self_contained", "--allow_incomplete", "--yes"]
+    assert main([*command, "--replay_from", str(checkpoint / "checkpoint-2"), "--no_check"]) == 0
     again = loopback_hub.start(*LLAVA, "reproduce", "loopback/tiny", str(tmp_path / "again"), "--replay")
-    out, _ = again.communicate(timeout=300)
+    out, _ = again.communicate(timeout=600)
     assert again.returncode == 0, out
     assert "L3 OK" in out
     assert "every tensor is identical, bit for bit" in out
