@@ -24,7 +24,7 @@ def format_trace(traced: TracedStep, *, num_steps: int, num_gpus: int, useful_fl
         useful_flops (`float`): Operations of a step on one GPU that the gradient needs.
     """
     bounds = {gpu: bound_time(traced.operators, gpu, num_gpus=num_gpus, useful_flops=useful_flops) for gpu in COLUMNS}
-    rows = [
+    rows: list[tuple[str, list[str]]] = [
         (kind, [f"{bounds[gpu].seconds[kind] * 1e3:,.0f} ms ({bounds[gpu].share(kind):.0%})" for gpu in COLUMNS])
         for kind in CLASSES
         if any(bounds[gpu].seconds[kind] for gpu in COLUMNS)

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -103,7 +104,8 @@ class _Tracer(LlavaTrainer):
 
 
 def _trainer(recipe: Recipe, model: Any, output_dir: str) -> LlavaTrainer:
-    args = replace(recipe.sft, output_dir=output_dir)
+    args = copy(recipe.sft)
+    args.output_dir = output_dir
     return _Tracer(
         model=model,
         args=args,
