@@ -1,4 +1,4 @@
-"""Collating against TRL's stock vision collator: the same records, processor and labels, on one core, as a ratio.
+"""Compare collating with TRL's stock vision collator: same records, processor, labels; on one core, as a ratio.
 
     python benchmarks/collating.py --json benchmarks/results/collating.json
 

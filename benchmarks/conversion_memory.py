@@ -1,9 +1,9 @@
-"""Peak memory of converting a sharded checkpoint, against the promise: 1.5 x the largest shard + 600 MB.
+"""Measure the peak memory of converting a sharded checkpoint; the target is 1.5 x the largest shard + 600 MB.
 
     python benchmarks/conversion_memory.py --size 2GB --shard_size 500MB
 
 Writes an original checkpoint in shards, converts it in a process of its own, and prints that process's peak resident
-memory (memory-mapped pages included). Exit status 1 if it is above the promise.
+memory (memory-mapped pages included). Exit status 1 if it is above the target.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> int:
         seconds = time.perf_counter() - started
     finally:
         shutil.rmtree(folder)
-    promise = int(1.5 * largest) + OVERHEAD
+    target = int(1.5 * largest) + OVERHEAD
     result = {
         "checkpoint_mb": total // MB,
         "largest_shard_mb": largest // MB,
@@ -48,8 +48,8 @@ def main() -> int:
         "dtype": args.dtype,
         "cast": args.cast,
         "peak_resident_mb": peak // MB,
-        "promise_mb": promise // MB,
-        "kept": peak <= promise,
+        "target_mb": target // MB,
+        "kept": peak <= target,
         "seconds": round(seconds, 1),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),

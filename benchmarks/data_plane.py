@@ -1,9 +1,9 @@
-"""665,298 records to a plan of every optimizer step: time and memory, cold and warm.
+"""Time every step from 665,298 records to a plan of every optimizer step, and measure memory, cold and warm.
 
     python benchmarks/data_plane.py --json benchmarks/results/data_plane.json
 
 Writes a stand-in for the 665K mixture (`stand_in.py`; not timed), then, each in a process of its own, reads and checks
-it, decodes its pictures, counts the tokens of every record and plans every step of an epoch: once with nothing kept
+it, decodes its images, counts the tokens of every record and plans every step of an epoch: once with nothing kept
 from before (cold) and once more (warm). Memory is that of the process and its workers together; pages that they share
 count once. Exit status 1 if a target is missed.
 """
@@ -163,7 +163,7 @@ class PeakMemory:
 
 
 def where_and_when() -> dict[str, Any]:
-    """Kind of machine, versions, commit and date; no name of a host or a person."""
+    """Kind of machine, versions, commit and date; no name of a host or a user."""
     root = Path(__file__).parents[1]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
     return {

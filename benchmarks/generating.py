@@ -1,9 +1,9 @@
-"""Answering: prefill, decoding, padded batches, and several questions about one picture, against the built-in model.
+"""Time answers against the built-in model: prefill, decoding, padded batches, several questions about one image.
 
     python -m benchmarks.generating --json benchmarks/results/cpu.json
 
-Both models have the same random weights (CLIP of 24 layers at 336 pixels, 576 picture tokens, a small Llama) and get
-the same tensors. Answers are greedy and as long as asked for. Exit status 1 if a promise is missed.
+Both models have the same random weights (CLIP of 24 layers at 336 pixels, 576 image tokens, a small Llama) and get
+the same tensors. Answers are greedy and as long as asked for. Exit status 1 if a target is missed.
 """
 
 import sys
@@ -15,10 +15,10 @@ import torch
 from benchmarks.harness.ceilings import count_flops, matmul_rate, read_rate
 from benchmarks.harness.command import main
 from benchmarks.harness.models import make_pair
-from benchmarks.harness.processors import IMAGE_TOKEN_ID, VOCABULARY, make_picture, make_processor
+from benchmarks.harness.processors import IMAGE_TOKEN_ID, VOCABULARY, make_image, make_processor
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import take_turns
-from transformers_llava.generation.answering import PictureAnswerer
+from transformers_llava.generation.answering import ImageAnswerer
 
 
 QUESTIONS = ["What is this?", "Is there a person in it?", "Which colour is most of it?", "How many dogs are there?"]
@@ -40,20 +40,20 @@ def measure(repeats: int, *, vision_layers: int = 24, layers: int = 6, hidden: i
         model.generation_config.eos_token_id = None  # every answer is as long as asked for
         model.generation_config.pad_token_id = 3
     processor = make_processor(ours.config)
-    picture = make_picture()
+    image = make_image()
     with torch.inference_mode():
         return [
-            _prefill(ours, builtin, _encode(processor, [QUESTIONS[0]], picture), repeats),
-            _decode(ours, builtin, _encode(processor, [QUESTIONS[0]], picture), repeats),
-            _batch(ours, builtin, _encode(processor, QUESTIONS, picture), repeats),
-            *_one_picture(ours, builtin, processor, picture, repeats),
+            _prefill(ours, builtin, _encode(processor, [QUESTIONS[0]], image), repeats),
+            _decode(ours, builtin, _encode(processor, [QUESTIONS[0]], image), repeats),
+            _batch(ours, builtin, _encode(processor, QUESTIONS, image), repeats),
+            *_one_image(ours, builtin, processor, image, repeats),
         ]
 
 
-def _encode(processor: Any, questions: list[str], picture: Any) -> dict[str, torch.Tensor]:
+def _encode(processor: Any, questions: list[str], image: Any) -> dict[str, torch.Tensor]:
     """Whole prompts, padded on the left."""
     conversations = [
-        [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
+        [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}]
         for question in questions
     ]
     batch = processor.apply_chat_template(
@@ -77,7 +77,7 @@ def _prefill(ours: Any, builtin: Any, inputs: dict[str, torch.Tensor], repeats: 
         take_turns(lambda: run(ours), lambda: run(builtin), repeats=repeats),
         name="prefill",
         unit="s",
-        ours_is=f"picture and question, {inputs['input_ids'].shape[1]} positions, to the first logits",
+        ours_is=f"image and question, {inputs['input_ids'].shape[1]} positions, to the first logits",
         other_is=BUILTIN,
         checked=f"logits of the last position differ by at most {difference:.1g}",
         floor=round(count_flops(lambda: run(ours)) / matmul_rate(), 4),
@@ -130,17 +130,17 @@ def _batch(ours: Any, builtin: Any, inputs: dict[str, torch.Tensor], repeats: in
     )
 
 
-def _one_picture(ours: Any, builtin: Any, processor: Any, picture: Any, repeats: int) -> list[Comparison]:
+def _one_image(ours: Any, builtin: Any, processor: Any, image: Any, repeats: int) -> list[Comparison]:
     def one_by_one(model: Any) -> list[list[int]]:
         answers = []
         for question in QUESTIONS:
-            inputs = _encode(processor, [question], picture)
+            inputs = _encode(processor, [question], image)
             ids = model.generate(**inputs, max_new_tokens=NUM_NEW_TOKENS, do_sample=False)
             answers.append(ids[0, inputs["input_ids"].shape[1] :].tolist())
         return answers
 
     def with_reuse(batch_size: int | None) -> list[list[int]]:
-        answerer = PictureAnswerer(ours, processor, picture)
+        answerer = ImageAnswerer(ours, processor, image)
         answers = answerer.generate_many(QUESTIONS, batch_size=batch_size, max_new_tokens=NUM_NEW_TOKENS)
         return [ids.tolist() for ids in answers]
 
@@ -148,7 +148,7 @@ def _one_picture(ours: Any, builtin: Any, processor: Any, picture: Any, repeats:
     assert one_by_one(ours) == expected
     assert with_reuse(1) == expected
     assert with_reuse(None) == expected
-    work = f"4 questions about one picture, {NUM_NEW_TOKENS} greedy tokens each, from picture and text"
+    work = f"4 questions about one image, {NUM_NEW_TOKENS} greedy tokens each, from image and text"
 
     def line(name: str, ours_is: str, run: Callable[[], Any], other: Any, other_is: str, **facts: Any) -> Comparison:
         timing = take_turns(run, lambda: one_by_one(other), repeats=repeats)
@@ -158,7 +158,7 @@ def _one_picture(ours: Any, builtin: Any, processor: Any, picture: Any, repeats:
     return [
         line(
             "4 questions, reuse",
-            "PictureAnswerer one by one",
+            "ImageAnswerer one by one",
             lambda: with_reuse(1),
             builtin,
             "built-in, one by one",
@@ -166,7 +166,7 @@ def _one_picture(ours: Any, builtin: Any, processor: Any, picture: Any, repeats:
         ),
         line(
             "4 questions, reuse, together",
-            "PictureAnswerer in one batch",
+            "ImageAnswerer in one batch",
             lambda: with_reuse(None),
             builtin,
             "built-in, one by one",
@@ -174,7 +174,7 @@ def _one_picture(ours: Any, builtin: Any, processor: Any, picture: Any, repeats:
         ),
         line(
             "4 questions, reuse against ours without",
-            "PictureAnswerer one by one",
+            "ImageAnswerer one by one",
             lambda: with_reuse(1),
             ours,
             "our model without reuse, one by one",

@@ -1,10 +1,10 @@
-"""The loss head: logits of the supervised positions alone, against the logits of every position.
+"""Compare the loss head on supervised positions alone with the logits of every position.
 
     python -m benchmarks.loss_head --json benchmarks/results/cpu.json
 
-Hidden states of one caption sample (576 picture positions and 20 of text, all of them supervised) and of one
+Hidden states of one caption sample (576 image positions and 20 of text, all of them supervised) and of one
 instruction sample (576 and 274, a third of them supervised), a vocabulary of 32,000, forward and backward.
-Exit status 1 if a promise is missed.
+Exit status 1 if a target is missed.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A training step, in useful tokens per second: one pack against TRL's padded batch and the built-in model.
+"""Compare useful tokens per second of one pack with TRL's padded batch and the built-in model.
 
     python -m benchmarks.packed_training --json benchmarks/results/cpu.json
 
@@ -9,7 +9,7 @@ taken. Then forward, backward (with the fused head that TRL puts on both models)
 frozen. Of our pack the head sees the supervised positions alone, as the collator says them; two lines compare that
 with the same pack without them. A useful token is one that is no padding. The models are small: 320 wide, two layers,
 and ids are folded into a vocabulary of 1,024, so that the head's share of the work is about that of a 7B; in the small
-model, 192 wide with a vocabulary of 2,048, its share is larger. Exit status 1 if a promise is missed.
+model, 192 wide with a vocabulary of 2,048, its share is larger. Exit status 1 if a target is missed.
 """
 
 import statistics
@@ -53,10 +53,10 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         examples = _Examples(Path(folder), scale)
         found = []
-        for order, promise in (("random", 1.5), ("length-grouped", 0.97)):
+        for order, target in (("random", 1.5), ("length-grouped", 0.97)):
             indices, notes = examples.typical_batch(order, batch_size)
             packed, padded = examples.pack(indices), examples.pad(indices)
-            found.append(_compare(f"training step, {order} order", steps, packed, padded, repeats, promise, notes))
+            found.append(_compare(f"training step, {order} order", steps, packed, padded, repeats, target, notes))
             if order == "random":
                 found += _supervised(steps[0], packed, repeats, small_hidden)
         few = examples.pad(indices[:4])
@@ -80,8 +80,8 @@ def _supervised(
     )
     every = {name: value for name, value in packed.items() if name not in SUPERVISED_NAMES}
     name, found = "training step, supervised positions", []
-    for size, run, promise in (("", step, 1.0), (", small model", _training_step(small), 1.3)):
-        found.append(_compare(name + size, [run, run], packed, every, repeats, promise, {}, other_is=EVERY_POSITION))
+    for size, run, target in (("", step, 1.0), (", small model", _training_step(small), 1.3)):
+        found.append(_compare(name + size, [run, run], packed, every, repeats, target, {}, other_is=EVERY_POSITION))
     return found
 
 
@@ -91,7 +91,7 @@ def _compare(
     packed: dict[str, Any],
     padded: dict[str, Any],
     repeats: int,
-    promise: float,
+    target: float,
     notes: dict[str, Any],
     *,
     other_is: str = BUILTIN,
@@ -111,7 +111,7 @@ def _compare(
         ours_is="PackedCollator, varlen attention, our model with TRL's fused head" if is_packed else "our model",
         other_is=other_is,
         checked=f"losses: {losses[0]:.6f} and {losses[1]:.6f}",
-        at_least=promise,
+        at_least=target,
         floor=round(useful * matmul_rate() / flops),
         floor_is="useful tokens per counted operation of ours, at the rate of a large matrix product on this machine",
         notes={
@@ -196,7 +196,7 @@ class _Examples:
 
 
 def _fold(batch: dict[str, Any], image_token_id: int) -> dict[str, Any]:
-    """Ids of 32,000 to 1,016 of them; equal ids stay equal, pictures stay pictures, unsupervised stays so."""
+    """Ids of 32,000 to 1,016 of them; equal ids stay equal, images stay images, unsupervised stays so."""
     ids, labels = batch["input_ids"], batch["labels"]
     folded = torch.where(ids == image_token_id, IMAGE_ID, ids % 1016 + 4)
     batch = batch | {"input_ids": folded, "labels": torch.where(labels == -100, -100, folded)}

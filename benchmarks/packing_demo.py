@@ -1,4 +1,4 @@
-"""The demo's second stage packed and padded: the same recipe, data and start; time, padding, and held-out accuracy.
+"""Compare the demo's second stage packed and padded: time, padding, and held-out accuracy.
 
     llava demo --output_dir demo_output
     python -m benchmarks.packing_demo demo_output --json benchmarks/results/packing_demo.json

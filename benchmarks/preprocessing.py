@@ -1,10 +1,10 @@
-"""Pictures to tensors, and sizes to token counts: per second, against transformers' built-in PIL processors.
+"""Compare images to tensors and sizes to token counts, per second, with transformers' built-in PIL processors.
 
     python -m benchmarks.preprocessing --json benchmarks/results/cpu.json
 
-Eight pictures of the sizes of COCO and TextVQA at CLIP-L/336. Ours gives the original code base's pixels bit for bit
+Eight images of the sizes of COCO and TextVQA at CLIP-L/336. Ours gives the original code base's pixels bit for bit
 (`docs/reference/fidelity.md`); how far the built-in ones are from that is in the notes of each line. Exit status 1 if
-a promise is missed.
+a target is missed.
 """
 
 import random
@@ -20,7 +20,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from benchmarks.harness.command import main
-from benchmarks.harness.processors import IMAGE_TOKEN_ID, make_picture, make_processor
+from benchmarks.harness.processors import IMAGE_TOKEN_ID, make_image, make_processor
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import cpu_seconds, take_turns
 from transformers_llava import OpenLlavaConfig
@@ -35,7 +35,7 @@ NUM_SIZES = 2000
 
 def measure(repeats: int) -> list[Comparison]:
     """The lines of this question."""
-    pictures = [make_picture(*size, seed=number) for number, size in enumerate(SIZES)]
+    images = [make_image(*size, seed=number) for number, size in enumerate(SIZES)]
     pairs: dict[str, tuple[Any, Any, str]] = {
         "square": (
             OpenLlavaImageProcessorPil(image_aspect_ratio="square"),
@@ -53,62 +53,60 @@ def measure(repeats: int) -> list[Comparison]:
             "LlavaNextImageProcessorPil",
         ),
     }
-    lines = [_pictures(name, pictures, *pair, repeats) for name, pair in pairs.items()]
+    lines = [_images(name, images, *pair, repeats) for name, pair in pairs.items()]
     return [*lines, _token_counts(repeats)]
 
 
-def _pictures(
-    name: str, pictures: list[Image.Image], ours: Any, builtin: Any, other_is: str, repeats: int
-) -> Comparison:
+def _images(name: str, images: list[Image.Image], ours: Any, builtin: Any, other_is: str, repeats: int) -> Comparison:
     def run(processor: Any) -> Any:
-        return processor(pictures, return_tensors="pt")["pixel_values"]
+        return processor(images, return_tensors="pt")["pixel_values"]
 
     mine, theirs = run(ours), _tiles(run(builtin), run(ours))
     difference = (mine - theirs).abs()
     share = float((difference > 1e-5).float().mean())
     levels = float(difference.max()) / (1 / 255 / 0.26862954)
     assert mine.shape == theirs.shape
-    assert share < 0.5, "another picture altogether"
+    assert share < 0.5, "another image altogether"
     if share == 0:
         checked = f"pixels differ by at most {float(difference.max()):.1g}"
     else:
         checked = f"the same shapes; {share:.1%} of the values differ, by up to {levels:.0f} of 255 levels"
-    resized = _seconds_of_resizing(pictures)
+    resized = _seconds_of_resizing(images)
     return compared(
         take_turns(lambda: run(ours), lambda: run(builtin), repeats=repeats),
-        amount=len(pictures),
-        unit="pictures/s",
-        name=f"pictures, {name}",
-        ours_is=f"OpenLlavaImageProcessorPil, {name}, {len(pictures)} decoded pictures",
+        amount=len(images),
+        unit="images/s",
+        name=f"images, {name}",
+        ours_is=f"OpenLlavaImageProcessorPil, {name}, {len(images)} decoded images",
         other_is=other_is,
         checked=checked,
-        floor=round(len(pictures) / resized, 1),
-        floor_is="PIL alone: each picture resized once, its longer side to 336, and made an array",
+        floor=round(len(images) / resized, 1),
+        floor_is="PIL alone: each image resized once, its longer side to 336, and made an array",
     )
 
 
 def _tiles(theirs: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The built-in anyres pads each picture to as many tiles as the largest has; the unused ones are zeros."""
+    """The built-in anyres pads each image to as many tiles as the largest has; the unused ones are zeros."""
     if theirs.dim() == like.dim():
         return theirs
-    kept = [picture[: int((picture.flatten(1).abs().sum(1) > 0).sum())] for picture in theirs]
+    kept = [image[: int((image.flatten(1).abs().sum(1) > 0).sum())] for image in theirs]
     return torch.cat(kept)
 
 
-def _seconds_of_resizing(pictures: list[Image.Image]) -> float:
+def _seconds_of_resizing(images: list[Image.Image]) -> float:
     best = float("inf")
     for _ in range(5):
         started = cpu_seconds()
-        for picture in pictures:
-            scale = 336 / max(picture.size)
-            size = (round(picture.width * scale), round(picture.height * scale))
-            np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+        for image in images:
+            scale = 336 / max(image.size)
+            size = (round(image.width * scale), round(image.height * scale))
+            np.asarray(image.resize(size, Image.Resampling.BICUBIC))
         best = min(best, cpu_seconds() - started)
     return best
 
 
 def _token_counts(repeats: int) -> Comparison:
-    """LLaVA-1.6's rule on many different sizes; no picture exists."""
+    """LLaVA-1.6's rule on many different sizes; no image exists."""
     config = OpenLlavaConfig(
         image_token_index=IMAGE_TOKEN_ID,
         image_aspect_ratio="anyres",

@@ -1,9 +1,9 @@
-"""Training that is killed at random moments and resumed, against the same training left alone: the same bits, or not.
+"""Kill a training at random moments, resume it, and compare its bits with the same training left alone.
 
     python -m benchmarks.soak --json benchmarks/results/soak.json
 
 One process runs three epochs with a checkpoint at every step; SIGKILL hits it at random moments, between steps and in
-the middle of writing checkpoints alike, and `--resume` goes on. Then two processes with FSDP2, on gloo, are killed
+the middle of writing checkpoints alike, and `--resume` continues. Then two processes with FSDP2, on gloo, are killed
 together. The weights are compared by their SHA-256. Exit status 1 if a run ends with other bits.
 """
 
@@ -189,7 +189,7 @@ def write_recipe(folder: Path) -> Path:
 
 
 def one_process(recipe: Path, output_dir: Path) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a training that goes on from its own latest checkpoint."""
+    """Command and environment of a training that resumes from its own latest checkpoint."""
     module = "transformers_llava.training.sft"
     flags = ["--config", str(recipe), "--output_dir", str(output_dir), "--resume"]
     return [sys.executable, "-m", module, *flags], QUIET

@@ -1,4 +1,4 @@
-"""The published counts of the 665K mixture to a stand-in: real picture files, invented dialogues, one JSON file.
+"""Write a stand-in for the 665K mixture: its published counts, real image files, invented dialogues.
 
 Dialogues have the shape of their source (rounds, lengths of questions and answers, prompts of the answer's form);
 their words are drawn by Zipf's law from a vocabulary that is invented too, so nothing has to be downloaded.
@@ -53,12 +53,12 @@ _NUM_PHRASES = 50_000
 
 def write_stand_in(folder: Path, *, scale: float = 1.0, num_images: int = 300, seed: int = 0) -> Path:
     """
-    Write pictures and `mix665k.json`.
+    Write images and `mix665k.json`.
 
     Args:
         folder (`Path`): Gets both; also the image root.
         scale (`float`, *optional*, defaults to 1.0): Share of the records of every source.
-        num_images (`int`, *optional*, defaults to 300): Picture files, shared by all records.
+        num_images (`int`, *optional*, defaults to 300): Image files, shared by all records.
 
     Returns:
         `Path`: The JSON file.
@@ -80,7 +80,7 @@ def write_stand_in(folder: Path, *, scale: float = 1.0, num_images: int = 300, s
 
 
 def make_processor(folder: Path, *, image_aspect_ratio: str = "pad") -> OpenLlavaProcessor:
-    """LLaVA-1.5's: 576 tokens a picture of 336 pixels, a vocabulary of 32,000 trained on the stand-in, vicuna_v1."""
+    """LLaVA-1.5's: 576 tokens an image of 336 pixels, a vocabulary of 32,000 trained on the stand-in, vicuna_v1."""
     file = folder / "tokenizer.json"
     if not file.is_file():
         _train_tokenizer(folder / "mix665k.json", file)
@@ -129,14 +129,14 @@ def _write_images(folder: Path, num_images: int, seed: int) -> dict[str, list[st
     images: dict[str, list[str]] = {name: [] for name in folders}
     for number in range(num_images):
         name, (width, height) = folders[number % len(folders)], _SIZES[number % len(_SIZES)]
-        picture = Image.new("RGB", (width, height))
+        image = Image.new("RGB", (width, height))
         for scale in (64, 8, 2):
             noise = generator.integers(0, 256, (height // scale + 1, width // scale + 1, 3), dtype=np.uint8)
             layer = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-            picture = Image.blend(picture, layer, 1.0 if scale == 64 else 0.25)
+            image = Image.blend(image, layer, 1.0 if scale == 64 else 0.25)
         member = f"{name}/{number:012d}.jpg"
         (folder / member).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(folder / member, quality=90)
+        image.save(folder / member, quality=90)
         images[name].append(member)
     return images
 

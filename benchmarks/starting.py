@@ -1,10 +1,10 @@
-"""From nothing to a loaded model: import, loading from three layouts, and conversion.
+"""Time the start: import, loading from three layouts, and conversion.
 
     python -m benchmarks.starting --json benchmarks/results/cpu.json
 
 Imports run in processes of their own. The checkpoint is an original LLaVA of 300 MB in fp32, converted to our layout
 and to the built-in one. Files lie in the system's cache, and safetensors are mapped: the time of a load is that of its
-configuration, of building the model and of naming tensors. Exit status 1 if a promise is missed.
+configuration, of building the model and of naming tensors. Exit status 1 if a target is missed.
 """
 
 import os
@@ -82,7 +82,7 @@ def _loads(folder: Path, repeats: int) -> list[Comparison]:
     state = native()
     for other in (original(), builtin()):
         assert set(state) <= set(other)
-        # Exported tables are padded to a multiple of 64 rows for the picture's id, as llava-hf's are.
+        # Exported tables are padded to a multiple of 64 rows for the image's id, as llava-hf's are.
         assert all(torch.equal(tensor, other[name][: len(tensor)]) for name, tensor in state.items())
     floor = {"floor_is": "none: safetensors are mapped, and no weight is read until it is used"}
     same = "all tensors equal bit for bit"

@@ -1,9 +1,9 @@
-"""The vision tower: cut behind the layer that is read, and without a graph where it is frozen.
+"""Time the vision tower cut behind the layer that is read, and without a graph where it is frozen.
 
     python -m benchmarks.vision_tower --json benchmarks/results/cpu.json
 
 CLIP and SigLIP with the depth and the number of patches of the published towers (24 layers and 577 positions, 27 and
-729) and a quarter of their width. Exit status 1 if a promise is missed.
+729) and a quarter of their width. Exit status 1 if a target is missed.
 """
 
 import sys
@@ -66,7 +66,7 @@ def _cut(kind: str, vision: Any, tower_class: type, repeats: int) -> Comparison:
         timing,
         name=f"{kind} cut at layer -2",
         unit="s",
-        ours_is=f"one picture, {vision.num_hidden_layers - 1} of {vision.num_hidden_layers} layers",
+        ours_is=f"one image, {vision.num_hidden_layers - 1} of {vision.num_hidden_layers} layers",
         other_is="built-in: every layer runs, one hidden state is taken",
         checked="features equal bit for bit",
         at_least=1.0,

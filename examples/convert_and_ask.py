@@ -1,6 +1,6 @@
 """Convert a LLaVA checkpoint of any layout, load it with the Auto classes, and ask about an image.
 
-python examples/convert_and_ask.py liuhaotian/llava-v1.5-7b my-llava picture.png "What is shown here?"
+python examples/convert_and_ask.py liuhaotian/llava-v1.5-7b my-llava image.png "What is shown here?"
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Ask many questions about one image; the image and all before the question are computed once.
 
-python examples/many_questions.py demo_output/checkpoint picture.png "Is it red?" "How many corners does it have?"
+python examples/many_questions.py demo_output/checkpoint image.png "Is it red?" "How many corners does it have?"
 """
 
 import argparse
@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import transformers_llava  # noqa: F401 (registers the model with transformers)
-from transformers_llava.generation.answering import PictureAnswerer
+from transformers_llava.generation.answering import ImageAnswerer
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -21,6 +21,6 @@ args = parser.parse_args()
 
 model = AutoModelForImageTextToText.from_pretrained(args.checkpoint)
 processor = AutoProcessor.from_pretrained(args.checkpoint)
-answerer = PictureAnswerer(model, processor, Image.open(args.image))
+answerer = ImageAnswerer(model, processor, Image.open(args.image))
 for question, answer in zip(args.questions, answerer.answer_many(args.questions, max_new_tokens=16), strict=True):
     print(f"{question} -> {answer}")

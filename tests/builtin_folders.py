@@ -1,4 +1,4 @@
-"""Small llava-hf checkpoints: the built-in classes with random weights, saved under old and new key names."""
+"""Make small llava-hf checkpoints: the built-in classes with random weights, under old and new key names."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Fixtures for all tests, and where the recorded data of the original implementation lies."""
+"""Share fixtures among all tests, and say where the recorded data of the original implementation lie."""
 
 import os
 import tempfile

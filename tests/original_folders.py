@@ -1,4 +1,4 @@
-"""Small checkpoints in the original's layout, written by hand, and an independent computation of their logits.
+"""Write small checkpoints in the original's layout by hand, and compute their logits independently.
 
 The reference puts tower, projector and language model together from transformers' classes and plain matrix products;
 it shares no code with the package.
@@ -65,7 +65,7 @@ class OriginalFolder:
 
     @torch.no_grad()
     def logits(self, ids: list[int], pixel_values: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits of one prompt; -200 stands for the picture, of which only one flat tile is supported."""
+        """Logits of one prompt; -200 stands for the image, of which only one flat tile is supported."""
         embed = self.text.get_input_embeddings()
         if pixel_values is None:
             return self.text(input_ids=torch.tensor([ids])).logits[0]

@@ -1,4 +1,4 @@
-"""The recorded runs of the original as inputs of ours: each -200 becomes as many image tokens as its picture costs."""
+"""Turn recorded runs of the original into our inputs: each -200 becomes as many image tokens as its image costs."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers_llava.modeling.vision.vision_tower import encode_tiles
 
 
-# Video, which open_llava does not have, and LLaVA-NeXT's several pictures as one tile each: `single_tile_newline`.
+# Video, which open_llava does not have, and LLaVA-NeXT's several images as one tile each: `single_tile_newline`.
 VIDEO = "video_"
 ONE_TILE = "two_padded_images_one_prompt"
 
@@ -38,21 +38,21 @@ class RecordedCase:
     def checkpoint(self) -> Path:
         return self.golden / "checkpoints" / self.name
 
-    def picture(self, name: str) -> Image.Image:
+    def image(self, name: str) -> Image.Image:
         return Image.open(self.golden / "images" / name).convert("RGB")
 
     def inputs(
         self,
         processor: Any,
         rows: list[list[int]],
-        pictures: list[str | None],
+        files: list[str | None],
         *,
         side: str = "right",
         **images_kwargs: Any,
     ) -> dict[str, Any]:
-        """Token ids as recorded, padded on one side, with the pictures through our image processor."""
-        opened = [self.picture(name) for name in pictures if name]
-        sizes = iter([picture.size for picture in opened])
+        """Token ids as recorded, padded on one side, with the images through our image processor."""
+        opened = [self.image(name) for name in files if name]
+        sizes = iter([image.size for image in opened])
         expanded = [
             [
                 token
@@ -75,12 +75,12 @@ class RecordedCase:
         batch = self.data["training"]["batch"]
         file = self.golden / self.data["training"].get("data_file", "data/chat.json")
         samples = {sample["id"]: sample for sample in json.loads(file.read_text(encoding="utf-8"))}
-        pictures = [samples[name].get("image") for name in batch["sample_ids"]]
-        pictures = [name[0] if isinstance(name, list) else name for name in pictures]
-        pictures = [p if -200 in row else None for p, row in zip(pictures, batch["input_ids"], strict=True)]
+        images = [samples[name].get("image") for name in batch["sample_ids"]]
+        images = [name[0] if isinstance(name, list) else name for name in images]
+        images = [p if -200 in row else None for p, row in zip(images, batch["input_ids"], strict=True)]
         ids, labels = [], []
-        for row, targets, name in zip(batch["input_ids"], batch["labels"], pictures, strict=True):
-            count = processor.num_image_tokens(*self.picture(name).size) if name else 0
+        for row, targets, name in zip(batch["input_ids"], batch["labels"], images, strict=True):
+            count = processor.num_image_tokens(*self.image(name).size) if name else 0
             length = len(row)
             while length and targets[length - 1] == -100 and row[length - 1] == processor.tokenizer.pad_token_id:
                 length -= 1
@@ -91,7 +91,7 @@ class RecordedCase:
                 new_labels += [target] * repeat
             ids.append(new_ids[:max_length])
             labels.append(new_labels[:max_length])
-        opened = [self.picture(name) for name in pictures if name]
+        opened = [self.image(name) for name in images if name]
         return {
             "input_ids": pad(ids, 0),
             "attention_mask": pad([[1] * len(row) for row in ids], 0),
@@ -100,14 +100,14 @@ class RecordedCase:
         }
 
 
-def check_pictures(case: RecordedCase, model: Any, processor: Any) -> None:
-    """Token counts, pixels, projected and merged features of every recorded picture."""
+def check_images(case: RecordedCase, model: Any, processor: Any) -> None:
+    """Token counts, pixels, projected and merged features of every recorded image."""
     checked = 0
     for file, recorded in case.data["images"].items():
-        picture = case.picture(file)
-        batch = processor.image_processor(picture, return_tensors="pt")
+        image = case.image(file)
+        batch = processor.image_processor(image, return_tensors="pt")
         pixels = batch["pixel_values"]
-        assert processor.num_image_tokens(*picture.size) == recorded["visual_tokens"], file
+        assert processor.num_image_tokens(*image.size) == recorded["visual_tokens"], file
         stored = case.tensors.get(f"pixel_values/{file}")
         if stored is not None:
             assert float((pixels.view(stored.shape) - stored).abs().max()) <= 1e-6
@@ -137,7 +137,7 @@ def check_pictures(case: RecordedCase, model: Any, processor: Any) -> None:
 
 
 def check_logits(case: RecordedCase, model: Any, processor: Any) -> None:
-    """Every recorded forward call on pictures and text."""
+    """Every recorded forward call on images and text."""
     calls = {call: data for call, data in case.data["forward"].items() if not call.startswith(VIDEO)}
     assert calls
     for call, data in calls.items():

@@ -1,4 +1,4 @@
-"""Recorded dialogues and training records to what our templates and tokenizers make of them, for the parity tests."""
+"""Give what our templates and tokenizers make of recorded dialogues and training records, for the parity tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Fenced Python blocks in README and docs run, in a folder that has what they name: a checkpoint and a picture."""
+"""Fenced Python blocks in README and docs run, in a folder that has what they name: a checkpoint and an image."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     make_model().save_pretrained(folder / "demo_output" / "checkpoint")
     make_processor().save_pretrained(folder / "demo_output" / "checkpoint")
-    make_image().save(folder / "picture.png")
+    make_image().save(folder / "image.png")
     return folder
 
 

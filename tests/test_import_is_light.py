@@ -20,5 +20,5 @@ def test_importing_the_package_imports_no_training_library() -> None:
     assert "transformers_llava.modeling.modeling_open_llava" in modules
     found = {name for name in modules for heavy in HEAVY if name == heavy or name.startswith(heavy + ".")}
     assert not found
-    rooms = {name.split(".")[1] for name in modules if name.startswith("transformers_llava.")}
-    assert not rooms & {"data", "training", "evaluation", "generation", "hub", "cli", "demo"}
+    folders = {name.split(".")[1] for name in modules if name.startswith("transformers_llava.")}
+    assert not folders & {"data", "training", "evaluation", "generation", "hub", "cli", "demo"}

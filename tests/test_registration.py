@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     make_model().save_pretrained(folder)
     make_processor().save_pretrained(folder)
-    make_image().save(folder / "picture.png")
+    make_image().save(folder / "image.png")
     return folder
 
 
@@ -58,11 +58,11 @@ def test_the_configuration_comes_back_the_same(folder: Path) -> None:
     }.items()
 
 
-@pytest.mark.parametrize("kind", ["picture", "path", "openai"])
+@pytest.mark.parametrize("kind", ["image", "path", "openai"])
 def test_the_pipeline_answers(folder: Path, kind: str) -> None:
-    path = str(folder / "picture.png")
+    path = str(folder / "image.png")
     part = {
-        "picture": {"type": "image", "image": make_image()},
+        "image": {"type": "image", "image": make_image()},
         "path": {"type": "image", "path": path},
         "openai": {"type": "image_url", "image_url": {"url": path}},
     }[kind]
@@ -80,7 +80,7 @@ def test_a_fresh_process_loads_and_answers(folder: Path) -> None:
     code = (
         "import sys, transformers_llava; from transformers import pipeline\n"
         "pipe = pipeline('image-text-to-text', model=sys.argv[1])\n"
-        "out = pipe(images=sys.argv[1] + '/picture.png', text='<image>', max_new_tokens=2, return_full_text=False)\n"
+        "out = pipe(images=sys.argv[1] + '/image.png', text='<image>', max_new_tokens=2, return_full_text=False)\n"
         "print(type(pipe.model).__name__, len(out))\n"
     )
     run = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Tiny models, tokenizers and processors made in memory: the real classes at sizes that test in milliseconds."""
+"""Make tiny models, tokenizers and processors in memory: the real classes at sizes that test in milliseconds."""
 
 from typing import Any
 

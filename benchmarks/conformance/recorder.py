@@ -1,4 +1,4 @@
-"""A pytest plugin that writes the outcome of every test to the file that `CONFORMANCE_RECORD` names.
+"""Write the outcome of every test to the file that `CONFORMANCE_RECORD` names, as a pytest plugin.
 
 A test with a failing subtest has failed; one that is expected to fail and does counts as skipped.
 """

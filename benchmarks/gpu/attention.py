@@ -1,4 +1,4 @@
-"""Attention over packs: varlen against a dense mask and installed flash-attn, and both against an fp32 oracle.
+"""Compare attention over packs: varlen, a dense mask and installed flash-attn, all against an fp32 oracle.
 
 python -m benchmarks.gpu.attention [--dry]
 """

@@ -1,4 +1,4 @@
-"""This card to its ceilings: copying, large matrix products, and what they allow a step and a token to take.
+"""Measure what this card can do at best: copies, large matrix products, and what they allow a step to take.
 
 python -m benchmarks.gpu.ceilings [--dry]
 """

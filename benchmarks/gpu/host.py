@@ -1,4 +1,4 @@
-"""What the host costs a step: the GPU's idle share, synchronisations, the optimizer, and loading of pictures.
+"""Measure what the host costs a step: the GPU's idle share, synchronisations, the optimizer, loading of images.
 
 python -m benchmarks.gpu.host [--dry]
 """
@@ -14,7 +14,7 @@ import torch
 from benchmarks.gpu.measuring import device_seconds, figure, forget_peak, main, median
 from benchmarks.gpu.shapes import Shapes, make_ours, packed_batch, stage_samples
 from benchmarks.gpu.training import _make_step
-from benchmarks.harness.processors import make_picture
+from benchmarks.harness.processors import make_image
 from benchmarks.harness.results import Comparison
 from transformers_llava.modeling.image_processing_pil_open_llava import OpenLlavaImageProcessorPil
 from transformers_llava.modeling.packs.varlen_attention import VARLEN
@@ -45,7 +45,7 @@ def measure(shapes: Shapes, device: str) -> list[Comparison]:
             floor_is="none outside logging",
         ),
         _optimizer(model, seconds, device, shapes.repeats),
-        _pictures(len(samples), seconds),
+        _images(len(samples), seconds),
     ]
     forget_peak(device)
     return lines
@@ -106,19 +106,19 @@ def _optimizer(model: Any, step_seconds: float, device: str, repeats: int) -> Co
     )
 
 
-def _pictures(num_pictures: int, step_seconds: float) -> Comparison:
-    """Worker processes that the loader needs to prepare a step's pictures while the step before runs."""
+def _images(num_images: int, step_seconds: float) -> Comparison:
+    """Worker processes that the loader needs to prepare a step's images while the step before runs."""
     processor = OpenLlavaImageProcessorPil(image_aspect_ratio="pad")
-    pictures = [make_picture(seed=number) for number in range(4)]
-    processor(pictures, return_tensors="pt")
+    images = [make_image(seed=number) for number in range(4)]
+    processor(images, return_tensors="pt")
     started = time.process_time()
-    processor(pictures, return_tensors="pt")
-    each = (time.process_time() - started) / len(pictures)
+    processor(images, return_tensors="pt")
+    each = (time.process_time() - started) / len(images)
     return figure(
         "loader",
-        round(num_pictures * each / step_seconds, 3),
+        round(num_images * each / step_seconds, 3),
         "workers",
-        f"to pad, resize and normalise {num_pictures} decoded pictures a step, {each * 1e3:.1f} ms each",
+        f"to pad, resize and normalise {num_images} decoded images a step, {each * 1e3:.1f} ms each",
     )
 
 

@@ -1,4 +1,4 @@
-"""Answering on a GPU: time to the first token, decoding against the bandwidth floor for batches of 1 to 64, compiled.
+"""Time answers on a GPU: first token, decoding against the bandwidth floor for batches of 1 to 64, compiled.
 
 python -m benchmarks.gpu.inference [--dry]
 """
@@ -11,9 +11,9 @@ import torch
 from benchmarks.gpu.measuring import copy_rate, device_seconds, main, matmul_rate, median
 from benchmarks.gpu.shapes import Sample, Shapes, make_builtin, make_ours, padded_batch
 from benchmarks.harness.models import load_same_weights
-from benchmarks.harness.processors import make_picture, make_processor
+from benchmarks.harness.processors import make_image, make_processor
 from benchmarks.harness.results import Comparison
-from transformers_llava.generation.answering import PictureAnswerer
+from transformers_llava.generation.answering import ImageAnswerer
 
 
 BATCHES = (1, 8, 64)
@@ -36,12 +36,12 @@ def measure(shapes: Shapes, device: str) -> list[Comparison]:
             lines.append(_first_token(shapes, device, ours, builtin, inputs))
             lines.append(_decode(shapes, device, ours, builtin, inputs, new_tokens))
         lines.append(_static(shapes, device, ours, _prompts(shapes, 1, device), new_tokens))
-        lines.append(_one_picture(shapes, device, ours, builtin, new_tokens))
+        lines.append(_one_image(shapes, device, ours, builtin, new_tokens))
     return lines
 
 
 def _prompts(shapes: Shapes, size: int, device: str) -> dict[str, torch.Tensor]:
-    """Prompts of equal length: a picture and 50 tokens of text."""
+    """Prompts of equal length: an image and 50 tokens of text."""
     batch = padded_batch(shapes, [Sample(max(4, 50 // shapes.text_divisor), 1, True)] * size, device)
     return {name: batch[name] for name in ("input_ids", "attention_mask", "pixel_values")}
 
@@ -65,7 +65,7 @@ def _first_token(shapes: Shapes, device: str, ours: Any, builtin: Any, inputs: d
         other=_milliseconds(seconds[builtin]),
         ratio=round(median(seconds[builtin]) / median(seconds[ours]), 3),
         unit="ms",
-        ours_is=f"pictures and prompts of {inputs['input_ids'].shape[1]} positions to the first logits",
+        ours_is=f"images and prompts of {inputs['input_ids'].shape[1]} positions to the first logits",
         other_is=BUILTIN,
         checked=f"logits differ by {difference:.1g} of their norm",
         floor=float(f"{flops / matmul_rate(shapes, device) * 1e3:.4g}"),
@@ -139,18 +139,18 @@ def _static(shapes: Shapes, device: str, ours: Any, inputs: dict[str, torch.Tens
     )
 
 
-def _one_picture(shapes: Shapes, device: str, ours: Any, builtin: Any, new_tokens: int) -> Comparison:
-    """Four questions about one picture, with and without reuse of the prefix."""
-    processor, picture = make_processor(ours.config), make_picture()
+def _one_image(shapes: Shapes, device: str, ours: Any, builtin: Any, new_tokens: int) -> Comparison:
+    """Four questions about one image, with and without reuse of the prefix."""
+    processor, image = make_processor(ours.config), make_image()
     questions = ["What is this?", "Is there a person in it?", "Which colour is most of it?", "How many dogs?"]
 
     def reuse() -> list[torch.Tensor]:
-        return PictureAnswerer(ours, processor, picture).generate_many(questions, max_new_tokens=new_tokens)
+        return ImageAnswerer(ours, processor, image).generate_many(questions, max_new_tokens=new_tokens)
 
     def one_by_one() -> list[torch.Tensor]:
         answers = []
         for question in questions:
-            content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+            content = [{"type": "image", "image": image}, {"type": "text", "text": question}]
             inputs = processor.apply_chat_template(
                 [[{"role": "user", "content": content}]],
                 add_generation_prompt=True,
@@ -172,12 +172,12 @@ def _one_picture(shapes: Shapes, device: str, ours: Any, builtin: Any, new_token
         name: device_seconds(run, device, shapes.repeats) for name, run in (("ours", reuse), ("other", one_by_one))
     }
     return Comparison(
-        name="4 questions about one picture",
+        name="4 questions about one image",
         ours=_milliseconds(taken["ours"]),
         other=_milliseconds(taken["other"]),
         ratio=round(median(taken["other"]) / median(taken["ours"]), 3),
         unit="ms",
-        ours_is=f"PictureAnswerer in one batch, {new_tokens} tokens each, from picture and text",
+        ours_is=f"ImageAnswerer in one batch, {new_tokens} tokens each, from image and text",
         other_is="built-in, one by one",
         checked=f"{equal:.0%} of the tokens equal (bf16: a near tie may fall either way)",
         at_least=2.0,

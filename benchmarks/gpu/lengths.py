@@ -1,4 +1,4 @@
-"""The 665K mixture's stand-in to deciles of text lengths, which `shapes.py` holds: no tokenizer travels to the GPU.
+"""Print the deciles of text lengths that `shapes.py` holds: no tokenizer travels to the GPU.
 
 python -m benchmarks.gpu.lengths
 """
@@ -20,12 +20,12 @@ def main() -> None:
         processor = make_processor(folder)
         examples, _ = load_source(SourceConfig("mix665k", str(path), image_root=str(folder)), cache_dir=folder)
         measured = [measure_example(example, processor) for example in examples]
-    pictures = [length.num_tokens - 576 for length in measured if length.has_image]
+    images = [length.num_tokens - 576 for length in measured if length.has_image]
     texts = [length.num_tokens for length in measured if not length.has_image]
-    for name, lengths in (("TEXT_LENGTHS", pictures), ("TEXT_ONLY_LENGTHS", texts)):
+    for name, lengths in (("TEXT_LENGTHS", images), ("TEXT_ONLY_LENGTHS", texts)):
         deciles = statistics.quantiles(lengths, n=20, method="inclusive")[::2]  # 5 %, 15 %, ... 95 %
         print(f"{name} = {tuple(round(value) for value in deciles)}  # mean {statistics.fmean(lengths):.0f}")
-    print(f"with a picture: {len(pictures) / len(measured):.2%}")
+    print(f"with an image: {len(images) / len(measured):.2%}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""7B on a card of 10 GB: stage 1 with the language model in NF4, and QLoRA at 2,048 packed tokens, under a real cap.
+"""Train 7B on a card of 10 GB: stage 1 in NF4, and QLoRA at 2,048 packed tokens, under a real cap.
 
     python -m benchmarks.gpu.low_memory [--dry]
 
@@ -19,7 +19,7 @@ from transformers_llava.training.model.quantization import quantize_language_mod
 from transformers_llava.training.recipe.configs import ComponentConfig
 
 
-CAP = 10.0  # GB, and what is promised
+CAP = 10.0  # GB, and the target
 RANK = 64
 
 
@@ -83,7 +83,7 @@ def _measure(name: str, model: Any, shapes: Shapes, device: str, samples: list[S
         f"peak memory under a cap of {CAP:g} GB, checkpointed, AdamW in fp32",
         checked=f"it learns: loss {first:.3f} to {last:.3f} in {len(losses)} steps",
         floor=None,
-        floor_is=f"promised: less than {CAP:g} GB",
+        floor_is=f"target: less than {CAP:g} GB",
         repeats=len(seconds),
         notes={
             "tokens_per_second": round(num_tokens(shapes, samples) / median(seconds), 1),

@@ -1,4 +1,4 @@
-"""A function on a device to seconds, bytes and operations, and a question's figures to its results file."""
+"""Measure seconds, bytes and operations of a function on a device, and write a question's results file."""
 
 import argparse
 import contextlib
@@ -18,7 +18,7 @@ from benchmarks.harness.results import Comparison, format_table, write_results
 
 def main(question: str, measure: Callable[[Shapes, str], list[Comparison]], argv: list[str] | None = None) -> int:
     """
-    Run one question on the GPU, or on small shapes on the CPU with `--dry`; exit status 1 if a promise was missed.
+    Run one question on the GPU, or on small shapes on the CPU with `--dry`; exit status 1 if a target was missed.
 
     Args:
         question (`str`): Name of the file in `benchmarks/gpu/`.

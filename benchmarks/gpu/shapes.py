@@ -1,4 +1,4 @@
-"""Real or small shapes to a model with random weights on a device, and to batches of the recipe's lengths."""
+"""Build a model with random weights of real or small shapes on a device, and batches of the recipe's lengths."""
 
 import random
 from dataclasses import dataclass, replace
@@ -118,10 +118,10 @@ class Sample:
 
 def stage_samples(shapes: Shapes, stage: int, *, seed: int = 0) -> list[Sample]:
     """
-    Samples as the recipe's: stage 1 a picture and a caption of 20 tokens; stage 2 drawn from the mixture.
+    Samples as the recipe's: stage 1 an image and a caption of 20 tokens; stage 2 drawn from the mixture.
 
     Text lengths of stage 2 are quantiles of what `benchmarks/stand_in.py` gives with LLaVA-1.5's template, 94 of 100
-    with a picture.
+    with an image.
     """
     if stage == 1:
         return [Sample(max(4, 20 // shapes.text_divisor), 4, True)] * shapes.num_examples
@@ -173,7 +173,7 @@ def padded_batch(shapes: Shapes, samples: list[Sample], device: str) -> dict[str
 
 
 def num_tokens(shapes: Shapes, samples: list[Sample]) -> int:
-    """Useful tokens: pictures and text, no padding."""
+    """Useful tokens: images and text, no padding."""
     return sum(sample.text + (shapes.image_tokens if sample.has_image else 0) for sample in samples)
 
 
@@ -182,8 +182,8 @@ def _rows(shapes: Shapes, samples: list[Sample]) -> list[tuple[torch.Tensor, tor
     rows = []
     for sample in samples:
         text = torch.randint(3, shapes.image_token - 1, (sample.text,), generator=generator)
-        picture = torch.full((shapes.image_tokens if sample.has_image else 0,), shapes.image_token)
-        ids = torch.cat([text[:2], picture, text[2:]])
+        image = torch.full((shapes.image_tokens if sample.has_image else 0,), shapes.image_token)
+        ids = torch.cat([text[:2], image, text[2:]])
         labels = torch.full_like(ids, -100)
         labels[-sample.supervised :] = ids[-sample.supervised :]
         rows.append((ids, labels))

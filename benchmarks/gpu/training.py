@@ -1,4 +1,4 @@
-"""A step of both stages at the recipe's lengths: padded as the original, padded, packed; three checkpointings.
+"""Time a step of both stages at the recipe's lengths: padded as the original, padded, packed; three checkpointings.
 
     python -m benchmarks.gpu.training [--dry]
 

@@ -1,1 +1,1 @@
-"""Two sides of one question, timed in turns in one process, to a line of a results file."""
+"""Time two sides of one question in turns, in one process, and write a line of a results file."""

@@ -1,4 +1,4 @@
-"""This machine to what it can do at best: large matrix products per second, bytes copied per second."""
+"""Measure what this machine can do at best: large matrix products per second, bytes copied per second."""
 
 import statistics
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""GPU results to the state of the four claims: shown or not yet, with the figure and the reason."""
+"""State of each of the four claims whether GPU results show it yet, with the figure and the reason."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,10 +37,10 @@ def _useful_share(lines: Lines) -> str:
     if not plans:
         return "not yet: no stage was measured"
     is_a100 = "A100" in plans[0]["notes"]["gpu"]
-    name, promised = ("share_of_peak", 0.5) if is_a100 else ("share_of_matmul_rate", 0.55)
+    name, target = ("share_of_peak", 0.5) if is_a100 else ("share_of_matmul_rate", 0.55)
     least = min(plans, key=lambda line: line["notes"][name])
     figure = f"{least['notes'][name]:.1%} {'of the peak' if is_a100 else 'of the matmul rate'} ({least['name']})"
-    return f"{'shown' if least['notes'][name] >= promised else 'not yet'}: {figure} on {least['notes']['gpu']}"
+    return f"{'shown' if least['notes'][name] >= target else 'not yet'}: {figure} on {least['notes']['gpu']}"
 
 
 def _under_the_cap(lines: Lines) -> str:

@@ -1,4 +1,4 @@
-"""The measuring function of one question to a program: flags, one thread, a table, lines in the results file."""
+"""Turn the measuring function of one question into a program: flags, one thread, a table, a results file."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ CPU_RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
 
 def main(question: str, measure: Callable[[int], list[Comparison]], *, repeats: int, clock: str) -> int:
     """
-    Run one question and return the exit status: 1 if a promise was missed.
+    Run one question and return the exit status: 1 if a target was missed.
 
     Args:
         question (`str`): Name of the file in `benchmarks/`.

@@ -1,4 +1,4 @@
-"""A computation to the bytes of tensors that lived at its fullest moment, and those kept for the backward pass."""
+"""Count the bytes of tensors alive at a computation's fullest moment, and those kept for the backward pass."""
 
 import weakref
 from collections.abc import Callable

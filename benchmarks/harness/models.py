@@ -1,4 +1,4 @@
-"""Sizes to a pair of models with the same weights: ours, and the built-in `LlavaForConditionalGeneration`."""
+"""Make a pair of models with the same weights: ours, and the built-in `LlavaForConditionalGeneration`."""
 
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
@@ -78,7 +78,7 @@ def load_same_weights(ours: torch.nn.Module, builtin: torch.nn.Module) -> None:
 def question_inputs(
     questions: list[list[int]], pixel_values: torch.Tensor | None, *, pad: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Ids to a left-padded batch with its mask; pictures as they are."""
+    """Ids to a left-padded batch with its mask; images as they are."""
     longest = max(len(ids) for ids in questions)
     input_ids = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in questions])
     mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in questions])
@@ -88,7 +88,7 @@ def question_inputs(
 
 @torch.no_grad()
 def _spread_weights(model: torch.nn.Module) -> None:
-    """Three times the usual random scale, so that answers depend on the picture and the most likely token is clear."""
+    """Three times the usual random scale, so that answers depend on the image and the most likely token is clear."""
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.mul_(3.0)

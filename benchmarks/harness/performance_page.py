@@ -1,8 +1,8 @@
-"""Results files to `docs/reference/performance.md`: every figure with its floor, its command and its file.
+"""Render `docs/reference/performance.md` from results: every figure with its floor, its command and its file.
 
     python -m benchmarks.harness.performance_page
 
-Nothing on the page is written by hand, so it can not say more than the files do; a test compares the two.
+Nothing on the page is written by hand, so it cannot say more than the files do; a test compares the two.
 """
 
 import json
@@ -22,8 +22,8 @@ TITLES = {
     "packed_training": "Training step: packed against padded",
     "vision_tower": "Vision tower: cut, and without a graph where it is frozen",
     "loss_head": "Loss head: supervised positions alone",
-    "generating": "Answering, and many questions about one picture",
-    "preprocessing": "Pictures to tensors, sizes to token counts",
+    "generating": "Answering, and many questions about one image",
+    "preprocessing": "Images to tensors, sizes to token counts",
     "starting": "Import, load, convert",
 }
 READING = {
@@ -42,8 +42,8 @@ and scores every position elsewhere; our collators say the positions, and only t
 *training step, supervised positions* above.""",
     "generating": """\
 Prefill and batches gain from the cut tower and decoding is the same code, so a ratio near 1 is what can be expected
-there. Answering several questions about one picture is where the time goes in evaluation and chat:
-`transformers_llava.generation.answering.PictureAnswerer` computes picture and system text once.""",
+there. Answering several questions about one image is where the time goes in evaluation and chat:
+`transformers_llava.generation.answering.ImageAnswerer` computes image and system text once.""",
     "preprocessing": """\
 Token counts are compared in one call over many sizes. Of LLaVA-1.6's counts a few differ, because the built-in
 processor rounds otherwise than the original; ours are the original's.""",
@@ -110,7 +110,7 @@ def _data_plane() -> str:
     file = CPU_RESULTS.with_name("data_plane.json")
     found = json.loads(file.read_text(encoding="utf-8"))
     rows = [
-        "| | measured | promised |",
+        "| | measured | target |",
         "|---|---|---|",
         f"| read, check, count and plan {found['num_records']:,} records, nothing kept from before | "
         f"{found['cold_seconds']:,.0f} s | ≤ {DATA_TARGETS['cold_seconds']} s |",
@@ -191,15 +191,15 @@ def _settings(lines: list[dict[str, Any]], command: str, file: Path) -> str:
 
 def _table(lines: list[dict[str, Any]]) -> str:
     """The figures as a table, and below it what each line did, how it was checked, and what its floor is."""
-    rows = ["| | ours | other | ratio | promised | floor |", "|---|---|---|---|---|---|"]
+    rows = ["| | ours | other | ratio | target | floor |", "|---|---|---|---|---|---|"]
     for line in lines:
-        ratio = promised = ""
+        ratio = target = ""
         if line["ratio"] is not None:
             spread = line["spread"].get("ratio")
             ratio = f"**{line['ratio']:.2f}**" + (f" ({spread[0]:.2f} to {spread[1]:.2f})" if spread else "")
-            promised = f"≥ {line['at_least']:g}" + ("" if line["ratio"] >= line["at_least"] else ", **missed**")
+            target = f"≥ {line['at_least']:g}" + ("" if line["ratio"] >= line["at_least"] else ", **missed**")
         values = [_value(line, name) for name in ("ours", "other")]
-        rows.append(f"| {line['name']} | {' | '.join(values)} | {ratio} | {promised} | {_value(line, 'floor')} |")
+        rows.append(f"| {line['name']} | {' | '.join(values)} | {ratio} | {target} | {_value(line, 'floor')} |")
     return "\n".join([*rows, "", *map(_explanation, lines)])
 
 

@@ -1,4 +1,4 @@
-"""A model's configuration to a processor whose tokens are bytes, and a picture to look at."""
+"""Make a processor whose tokens are bytes, and an image to look at."""
 
 import numpy as np
 from PIL import Image
@@ -26,15 +26,15 @@ def make_processor(config: OpenLlavaConfig) -> OpenLlavaProcessor:
     return OpenLlavaProcessor.from_model_config(config, fast, chat_template=load_chat_template("vicuna_v1"))
 
 
-def make_picture(width: int = 640, height: int = 480, *, seed: int = 0) -> Image.Image:
+def make_image(width: int = 640, height: int = 480, *, seed: int = 0) -> Image.Image:
     """Coloured noise at a few scales."""
     generator = np.random.default_rng(seed)
-    picture = Image.new("RGB", (width, height))
+    image = Image.new("RGB", (width, height))
     for scale, share in ((64, 1.0), (8, 0.25), (2, 0.25)):
         noise = generator.integers(0, 256, (height // scale + 1, width // scale + 1, 3), dtype=np.uint8)
         layer = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-        picture = Image.blend(picture, layer, share)
-    return picture
+        image = Image.blend(image, layer, share)
+    return image
 
 
-__all__ = ["IMAGE_TOKEN_ID", "VOCABULARY", "make_picture", "make_processor"]
+__all__ = ["IMAGE_TOKEN_ID", "VOCABULARY", "make_image", "make_processor"]

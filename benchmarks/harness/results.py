@@ -1,4 +1,4 @@
-"""A timing to a line of a results file, with what is needed to judge it: check, spread, floor, machine, versions."""
+"""Keep a timing with what is needed to judge it: check, spread, floor, machine, versions."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Comparison:
         unit (`str`): Of `ours`, `other` and `floor`.
         ours_is, other_is (`str`): What was done.
         checked (`str`): How it was made sure that both sides computed the same thing, and what came out.
-        at_least (`float`): The ratio that is promised.
+        at_least (`float`): The ratio to reach.
         higher_is_better (`bool`): For a rate; not for a time or a size.
         floor (`float`, *optional*): The best that this machine could do, in `unit`.
         floor_is (`str`): Where that comes from; or why there is none.
@@ -89,7 +89,7 @@ def compared(timing: Timing, *, amount: float | None = None, unit: str = "s", **
 
 
 def where_and_when() -> dict[str, Any]:
-    """Kind of machine, versions, commit and date; no name of a host or a person. A copy has `BENCH_COMMIT`."""
+    """Kind of machine, versions, commit and date; no name of a host or a user. A copy has `BENCH_COMMIT`."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {
         "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory() / 1e9:.0f} GB",
@@ -117,14 +117,14 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 def format_table(comparisons: list[Comparison]) -> str:
     """One line per comparison, for a terminal."""
-    rows = [("", "ours", "other", "unit", "ratio", "promised")]
+    rows = [("", "ours", "other", "unit", "ratio", "target")]
     for line in comparisons:
         if line.other is None or line.ratio is None:
             rows.append((line.name, f"{line.ours:g}", "", line.unit, "", ""))
             continue
         verdict = "" if line.is_kept else "  MISSED"
-        promised = f">= {line.at_least:g}{verdict}"
-        rows.append((line.name, f"{line.ours:g}", f"{line.other:g}", line.unit, f"{line.ratio:.2f}", promised))
+        target = f">= {line.at_least:g}{verdict}"
+        rows.append((line.name, f"{line.ours:g}", f"{line.other:g}", line.unit, f"{line.ratio:.2f}", target))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 

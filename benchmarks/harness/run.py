@@ -1,8 +1,8 @@
-"""All CPU questions, one process each, to `benchmarks/results/cpu.json` and the page that shows it.
+"""Run all CPU questions, one process each, into `benchmarks/results/cpu.json` and the page that shows it.
 
     python -m benchmarks.harness.run [--only loss_head vision_tower] [--json FILE]
 
-Under 10 minutes on two cores. Exit status 1 if any promise was missed; every question runs all the same.
+Under 10 minutes on two cores. Exit status 1 if any target was missed; every question runs all the same.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> int:
     if args.json == CPU_RESULTS:
         write_page()
     if missed:
-        print(f"\nmissed a promise, or failed: {', '.join(missed)}")
+        print(f"\nmissed a target, or failed: {', '.join(missed)}")
     return 1 if missed else 0
 
 

@@ -1,4 +1,4 @@
-"""Two ways to do the same work to their times, taken in turns, and the ratio of each turn."""
+"""Time two ways to do the same work, taken in turns, and the ratio of each turn."""
 
 import os
 import statistics

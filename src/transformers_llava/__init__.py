@@ -1,4 +1,4 @@
-"""LLaVA, native to today's Hugging Face stack. Importing this registers `open_llava` with the Auto classes.
+"""Provide LLaVA, native to today's Hugging Face stack. Importing this registers `open_llava` with the Auto classes.
 
 The command `llava` is the one exception: it starts in `transformers_llava_cli`, and imports torch and transformers
 when it is asked for something that needs them. The names below then come, and register, when they are first used.

@@ -1,4 +1,4 @@
-"""Tells transformers' Auto classes about `open_llava`; nothing built in is touched, twice is once."""
+"""Register `open_llava` with transformers' Auto classes; nothing built in is touched, and twice is once."""
 
 import transformers
 from transformers import (

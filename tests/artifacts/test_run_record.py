@@ -40,8 +40,8 @@ def test_the_recorded_run_of_the_demo_goes_there_and_back() -> None:
 
 def test_a_changed_field_changes_nothing_beside_it() -> None:
     (source,) = RunRecord.from_dict(OLD).own.sources
-    moved = replace(source, path="b.json", image_root=None, licence="MIT")
-    assert json.dumps(moved.to_dict()) == '{"path": "b.json", "name": "a", "weight": 2, "licence": "MIT"}'
+    moved = replace(source, path="b.json", image_root=None, license="MIT")
+    assert json.dumps(moved.to_dict()) == '{"path": "b.json", "name": "a", "weight": 2, "license": "MIT"}'
     assert source.with_paths(str.upper).paths == {"path": "A.JSON", "image_root": "IMAGES"}
 
 

@@ -29,7 +29,7 @@ def test_a_question_runs_dry_and_writes_figures(question: str, tmp_path: Path) -
     assert lines
     for line in lines:
         assert math.isfinite(line["ours"]), line["name"]
-        assert line["gpu"].startswith("dry run"), "a dry figure can not be taken for a real one"
+        assert line["gpu"].startswith("dry run"), "a dry figure cannot be taken for a real one"
         assert not line["notes"].get("is_plan"), "nothing is planned with a dry figure"
 
 

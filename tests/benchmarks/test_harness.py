@@ -41,7 +41,7 @@ def test_a_ratio_above_one_is_better_for_times_and_for_rates() -> None:
     assert time.spread["ratio"] == [3.0, 3.5]
 
 
-def test_a_missed_promise_is_seen() -> None:
+def test_a_missed_target_is_seen() -> None:
     assert line("a").is_kept
     assert not line("a", ratio=1.4).is_kept
     assert "MISSED" in format_table([line("a", ratio=1.4)])

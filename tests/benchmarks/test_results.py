@@ -1,4 +1,4 @@
-"""Committed results keep what is promised, and the page of performance says what they say and nothing else."""
+"""Committed results reach their targets, and the page of performance says what they say and nothing else."""
 
 import json
 import re
@@ -33,11 +33,11 @@ def test_every_question_has_results_with_all_that_is_needed_to_judge_them() -> N
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line["name"])
-def test_what_is_promised_is_kept(line: dict) -> None:
+def test_every_target_is_reached(line: dict) -> None:
     assert line["ratio"] >= line["at_least"], f"run it again on an idle machine: {line['command']}"
 
 
-def test_the_promises_of_the_project() -> None:
+def test_the_targets_of_the_project() -> None:
     assert by_name("training step, random order")["ratio"] >= 1.5
     assert by_name("CLIP cut at layer -2")["checked"] == "features equal bit for bit"
     assert by_name("CLIP cut at layer -2")["ratio"] > 1
@@ -71,7 +71,7 @@ def test_a_claim_without_a_gpu_result_is_not_yet_shown() -> None:
         assert ("not yet: no GPU was at hand" in row) == (not (GPU_RESULTS / f"{claim.question}.json").is_file())
 
 
-def test_older_results_are_on_the_page_and_keep_their_promises() -> None:
+def test_older_results_are_on_the_page_and_reach_their_targets() -> None:
     page = PAGE.read_text(encoding="utf-8")
     data = json.loads(CPU_RESULTS.with_name("data_plane.json").read_text(encoding="utf-8"))
     assert DATA_TARGETS == TARGETS

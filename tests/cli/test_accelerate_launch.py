@@ -107,7 +107,7 @@ def test_the_default_fits_the_machine(
     assert ("--num_processes" in command.words) == (num_gpus == 4)
 
 
-def test_a_mistake_in_a_recipe_reaches_the_person_without_a_traceback(
+def test_a_mistake_in_a_recipe_reaches_the_user_without_a_traceback(
     capfd: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     status = cli.main(["train", "--config", "tiny/1_align", "--accelerate_config", "cpu", "--learning_rat", "1"])
@@ -150,7 +150,7 @@ def test_several_machines_are_handed_to_accelerate(
         (["--num_machines", "2"], "needs --main_process_ip"),
     ],
 )
-def test_machines_that_can_not_be_are_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+def test_machines_that_cannot_be_are_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["train", "--config", "tiny/2_instruct", "--print_command", *flags]) != 0
     assert message in capsys.readouterr().err
 

@@ -20,7 +20,7 @@ def mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in "ab":
         records = [{"id": f"{name}{n}", "image": f"{n}.png", "conversations": turns} for n in range(2)]
         (tmp_path / f"{name}.json").write_text(json.dumps(records))
-    text = "sources: [{name: a, path: a.json, licence: MIT}, {name: b, path: b.json, image_root: .}]"
+    text = "sources: [{name: a, path: a.json, license: MIT}, {name: b, path: b.json, image_root: .}]"
     (tmp_path / "mine.yaml").write_text(text)
     return tmp_path / "mine.yaml"
 
@@ -64,7 +64,7 @@ LOCK = {"version": 1, "seed": 0, "row_order": "file", "num_used": 1, "digest": "
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
@@ -72,12 +72,12 @@ LOCK = {"version": 1, "seed": 0, "row_order": "file", "num_used": 1, "digest": "
         (json.dumps({**LOCK, "sources": [1]}), "`sources` is no list of blocks of fields"),
     ],
 )
-def test_a_broken_lock_is_one_message(capsys: pytest.CaptureFixture, mixture: Path, text: str, complaint: str) -> None:
+def test_a_broken_lock_is_one_message(capsys: pytest.CaptureFixture, mixture: Path, text: str, message: str) -> None:
     mixture.with_name("other.json").write_text(text)
-    assert complaint in run(capsys, "verify", "mine.yaml", "other.json", status=2)
+    assert message in run(capsys, "verify", "mine.yaml", "other.json", status=2)
 
 
-def test_without_a_lock_missing_pictures_are_told(capsys: pytest.CaptureFixture, mixture: Path) -> None:
+def test_without_a_lock_missing_images_are_told(capsys: pytest.CaptureFixture, mixture: Path) -> None:
     assert "4 examples, complete (sha256:" in run(capsys, "verify", "mine.yaml")
     mixture.with_name("1.png").unlink()
     out = run(capsys, "verify", "mine.yaml", status=1)
@@ -89,7 +89,7 @@ def test_published_counts_are_compared(capsys: pytest.CaptureFixture, mixture: P
     mixture.write_text(f"sources: [{{name: a, path: a.json, parts: [{part}]}}]")
     out = run(capsys, "verify", "mine.yaml", status=1)
     assert "source 'a' has 2 records; 3 were published" in out
-    assert "source 'a' has 0 records with pictures in 'coco'; 3 were published" in out
+    assert "source 'a' has 0 records with images in 'coco'; 3 were published" in out
 
 
 def test_a_token_budget_needs_a_tokenizer(capsys: pytest.CaptureFixture, mixture: Path) -> None:
@@ -133,14 +133,14 @@ MISTYPED = {
     "seed: x": "seed='x'. It must be a whole number",
     "parts: 5": "parts=5. It must be a list",
     "parts: [{name: p, num_examples: ten}]": "the part 'p' has num_examples='ten'",
-    "parts: [{name: p, num_examples: 1, licence: 4.0}]": "the part 'p' has licence=4.0",
+    "parts: [{name: p, num_examples: 1, license: 4.0}]": "the part 'p' has license=4.0",
     "downloads: [{name: d, url: 5, target: x}]": "the download 'd' has url=5",
     "filters: {image_folders: 3}": "image_folders=3. Give the names of folders",
     "filters: {5: 3}": "filters={5: 3}",
     "image_root: [a]": "image_root=['a']. It must be text",
     "format: jason": "format='jason'. Use auto, llava, sharegpt or messages",
     "collapse_markers: maybe": "collapse_markers='maybe'. It must be true or false",
-    "licence: [MIT]": "licence=['MIT']. It must be text",
+    "license: [MIT]": "license=['MIT']. It must be text",
     "5: x": "the unknown fields ['5']",
 }
 
@@ -152,7 +152,7 @@ def test_a_mistyped_field_of_a_source_is_one_message(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("sources: [{name: 5, path: a.json}]", "name=5. It must be text"),
         ("sources: [{name: a, path: 5}]", "path=5. It must be text"),
@@ -168,14 +168,14 @@ def test_a_mistyped_field_of_a_source_is_one_message(capsys: pytest.CaptureFixtu
     ],
 )
 def test_a_mixture_of_another_form_is_one_message(
-    capsys: pytest.CaptureFixture, mixture: Path, text: str, complaint: str
+    capsys: pytest.CaptureFixture, mixture: Path, text: str, message: str
 ) -> None:
     mixture.with_name("empty").mkdir()
     mixture.with_name("broken").mkdir()
     mixture.with_name("broken").joinpath("train.json").write_text('[{"id": 1}, {"id": ')
     mixture.with_name("images.tgz").write_bytes(b"")
     mixture.write_text(text)
-    assert complaint in run(capsys, "lock", "mine.yaml", status=2)
+    assert message in run(capsys, "lock", "mine.yaml", status=2)
 
 
 def test_aliases_that_multiply_are_not_written_out(capsys: pytest.CaptureFixture, mixture: Path) -> None:

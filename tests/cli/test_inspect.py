@@ -84,22 +84,22 @@ def test_what_cannot_be_inspected_is_one_message(
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text("[]")
 
-    def complaint(*fields: str, source: str = "", model: str = str(checkpoint)) -> str:
+    def message(*fields: str, source: str = "", model: str = str(checkpoint)) -> str:
         train_data = f"[{{name: mine, path: {tmp_path / 'train.json'}{source}}}]"
         common = ["--model_name_or_path", model, "--output_dir", str(tmp_path / "out"), "--train_data", train_data]
         assert cli.main(["inspect", "data", "--config", "tiny/2_instruct", *common, *fields]) == 2
         return capsys.readouterr().err
 
-    assert "gone.jinja' cannot be read" in complaint("--chat_template", str(tmp_path / "gone.jinja"))
-    assert "cannot be read" in complaint("--chat_template", str(tmp_path / "binary.jinja"))
-    assert "the chat template is no Jinja" in complaint("--chat_template", str(tmp_path / "broken.jinja"))
-    assert "no such role" in complaint("--chat_template", str(tmp_path / "raising.jinja"))
-    assert "weight='x'. It must be a number" in complaint(source=", weight: x")
-    assert "seed='x'" in complaint(source=", seed: x")
-    assert "the model 'me/x' cannot be read" in complaint(model="me/x")
-    assert "odd' cannot be read" in complaint(model=str(tmp_path / "odd"))
-    assert "--show -1" in complaint("--show", "-1")
-    assert "num_proc: 0` is below 1" in complaint("--data_num_proc", "0")
+    assert "gone.jinja' cannot be read" in message("--chat_template", str(tmp_path / "gone.jinja"))
+    assert "cannot be read" in message("--chat_template", str(tmp_path / "binary.jinja"))
+    assert "the chat template is no Jinja" in message("--chat_template", str(tmp_path / "broken.jinja"))
+    assert "no such role" in message("--chat_template", str(tmp_path / "raising.jinja"))
+    assert "weight='x'. It must be a number" in message(source=", weight: x")
+    assert "seed='x'" in message(source=", seed: x")
+    assert "the model 'me/x' cannot be read" in message(model="me/x")
+    assert "odd' cannot be read" in message(model=str(tmp_path / "odd"))
+    assert "--show -1" in message("--show", "-1")
+    assert "num_proc: 0` is below 1" in message("--data_num_proc", "0")
     for name in ("me/x", str(tmp_path / "odd")):
         assert cli.main(["inspect", "model", name]) == 2
         assert "cannot be read" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served")
     make_model().save_pretrained(folder)
     make_processor().save_pretrained(folder)
-    make_image().save(folder / "picture.png")
+    make_image().save(folder / "image.png")
     return folder
 
 
@@ -54,8 +54,8 @@ def url(folder: Path) -> Iterator[str]:
 
 
 def test_an_openai_style_client_gets_an_answer_to_a_prompt_with_one_bos(url: str, folder: Path) -> None:
-    picture = "data:image/png;base64," + base64.b64encode((folder / "picture.png").read_bytes()).decode()
-    content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": "What is it?"}]
+    image = "data:image/png;base64," + base64.b64encode((folder / "image.png").read_bytes()).decode()
+    content = [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": "What is it?"}]
     body = {"model": str(folder), "messages": [{"role": "user", "content": content}], "max_tokens": 3, "stream": False}
     request = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}

@@ -145,7 +145,7 @@ def test_the_export_loads_in_plain_transformers_without_this_package(tmp_path):
     original = write_original(tmp_path / "original", **fields)
     _add_newline(original.folder)
     convert_checkpoint(original.folder, tmp_path / "builtin", to="builtin")
-    make_image(70, 41).save(tmp_path / "picture.png")
+    make_image(70, 41).save(tmp_path / "image.png")
     code = f"""
 import sys, torch
 from PIL import Image
@@ -156,7 +156,7 @@ model, info = AutoModelForImageTextToText.from_pretrained({str(tmp_path / "built
 assert not any(info.values()), info
 messages = [{{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": "What is it?"}}]}}]
 text = processor.apply_chat_template(messages, add_generation_prompt=True)
-inputs = processor(images=Image.open({str(tmp_path / "picture.png")!r}), text=text, return_tensors="pt")
+inputs = processor(images=Image.open({str(tmp_path / "image.png")!r}), text=text, return_tensors="pt")
 with torch.no_grad():
     torch.save((inputs["input_ids"], model(**inputs).logits), {str(tmp_path / "out.pt")!r})
 assert "transformers_llava" not in sys.modules

@@ -157,9 +157,9 @@ def test_parity_reports_what_differs(tmp_path, original):
     save_file(state, tmp_path / "ours" / "model.safetensors", metadata={"format": "pt"})
     broken = check_parity(original.folder, tmp_path / "ours", prompts=["What is it?"])
     assert not broken.passed
-    with_picture, text_only = broken.cases[0], broken.cases[-1]
-    assert with_picture.features > 1e-3
-    assert with_picture.pixels == 0.0
+    with_image, text_only = broken.cases[0], broken.cases[-1]
+    assert with_image.features > 1e-3
+    assert with_image.pixels == 0.0
     assert text_only.passed
     assert "DIFF" in str(broken)
 

@@ -1,4 +1,4 @@
-"""The promise of the memory benchmark at a size that fits into a test, beside a conversion that breaks it."""
+"""The target of the memory benchmark at a size that fits into a test, beside a conversion that breaks it."""
 
 import importlib.util
 import os
@@ -52,8 +52,8 @@ def test_a_conversion_holds_little_more_than_a_shard_and_one_that_holds_all_woul
     )
     assert done.returncode == 0, done.stderr[-2000:]
     baseline, holds_all = (int(line.split()[-1]) for line in done.stdout.splitlines()[-2:])
-    promised = baseline + 1.5 * largest
-    assert peak < promised, (peak, baseline, largest)
-    assert holds_all > promised, (holds_all, baseline, total)  # or the promise could not be broken at this size
+    target = baseline + 1.5 * largest
+    assert peak < target, (peak, baseline, largest)
+    assert holds_all > target, (holds_all, baseline, total)  # or the limit could not be exceeded at this size
     assert baseline < benchmark.OVERHEAD
     assert (tmp_path / "ours" / "model.safetensors").stat().st_size > 0.9 * total

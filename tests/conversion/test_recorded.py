@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from recorded_checkpoints import RecordedCase, check_answers, check_logits, check_pictures
+from recorded_checkpoints import RecordedCase, check_answers, check_images, check_logits
 
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "checkpoints"
@@ -17,6 +17,6 @@ def test_a_checkpoint_of_the_original_gives_its_recorded_numbers(name):
     case = RecordedCase(FIXTURES, name)
     model = AutoModelForImageTextToText.from_pretrained(case.checkpoint, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(case.checkpoint)
-    check_pictures(case, model, processor)
+    check_images(case, model, processor)
     check_logits(case, model, processor)
     check_answers(case, model, processor)

@@ -1,4 +1,4 @@
-"""Examples and pictures for the tests of the data floor."""
+"""Share examples and images among the tests of the data."""
 
 import io
 import json
@@ -21,7 +21,7 @@ def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def png() -> Callable[..., bytes]:
-    """Makes the bytes of a picture: `png(width, height, seed)`."""
+    """Makes the bytes of an image: `png(width, height, seed)`."""
 
     def make(width: int = 40, height: int = 30, seed: int = 0, format: str = "PNG") -> bytes:
         stream = io.BytesIO()
@@ -33,7 +33,7 @@ def png() -> Callable[..., bytes]:
 
 @pytest.fixture
 def example(png: Callable[..., bytes]) -> Callable[..., Example]:
-    """Makes an example: turns of user and assistant by turns, each a text or a list in which None is a picture."""
+    """Makes an example: turns of user and assistant by turns, each a text or a list in which None is an image."""
 
     def make(*turns: str | list[str | None], id: str = "1", sizes: list[tuple[int, int]] | None = None) -> Example:
         messages: list[Any] = []

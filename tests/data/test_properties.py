@@ -1,4 +1,4 @@
-"""Promises on random mixtures: an epoch is a permutation, a lock is the content, every defect is counted."""
+"""What holds of random mixtures: an epoch is a permutation, a lock is the content, every defect is counted."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def test_every_index_occurs_once_per_epoch_and_its_step_does_not_depend_on_the_w
 
 
 def random_mixture(folder: Path, seed: int) -> None:
-    """Sources a, b and c with 5 to 25 records each on shared pictures, some broken."""
+    """Sources a, b and c with 5 to 25 records each on shared images, some broken."""
     chance = random.Random(seed)
     for number in range(6):
         tiny.make_image(seed=number).save(folder / f"{number}.png")
@@ -100,7 +100,7 @@ def test_the_lock_is_that_of_the_content(seed: int, tmp_path: Path):
     assert compare_locks(expected, lock_of(two, ".parquet")) == []
 
 
-def test_one_changed_byte_of_one_picture_is_named_by_its_sources_and_no_other(tmp_path: Path):
+def test_one_changed_byte_of_one_image_is_named_by_its_sources_and_no_other(tmp_path: Path):
     random_mixture(tmp_path, 0)
     (tmp_path / "only_b.png").write_bytes((tmp_path / "0.png").read_bytes())
     records = json.loads((tmp_path / "b.json").read_text())
@@ -109,7 +109,7 @@ def test_one_changed_byte_of_one_picture_is_named_by_its_sources_and_no_other(tm
     before = lock_of(tmp_path)
     data = bytearray((tmp_path / "only_b.png").read_bytes())
     end = data.index(b"IEND") - 4
-    # A chunk of four bytes, then another with one of them changed: both are good pictures of the same pixels.
+    # A chunk of four bytes, then another with one of them changed: both are good images of the same pixels.
     for payload in (b"AAAA", b"AAAB"):
         chunk = b"teXt" + payload
         chunk = len(payload).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")

@@ -23,7 +23,7 @@ from transformers_llava.hub.cards.results import read_results, results_table
 
 def make_run(stage: str) -> dict:
     component = {"mode": "full", "parameters": 1200, "learning_rate": 1e-3, "weight_decay": 0.0, "dtype": "float32"}
-    source = {"name": "scenes", "licence": None, "num_read": 12, "num_used": 10, "num_images": 10, "proportion": 1.0}
+    source = {"name": "scenes", "license": None, "num_read": 12, "num_used": 10, "num_images": 10, "proportion": 1.0}
     return {
         "stage": stage,
         "components": [
@@ -46,11 +46,11 @@ def make_run(stage: str) -> dict:
 
 @pytest.fixture
 def report(tmp_path: Path) -> DemoReport:
-    picture = tmp_path / "picture.png"
-    make_image().save(picture)
+    image = tmp_path / "image.png"
+    make_image().save(image)
     samples = [
-        Sample("scenes", picture, "How many <b>?\nAnswer shortly.", "two", "Two.", fresh_answer="Two."),
-        Sample("scenes", picture, "Which colour?", "red", "blue", fresh_answer="green"),
+        Sample("scenes", image, "How many <b>?\nAnswer shortly.", "two", "Two.", fresh_answer="Two."),
+        Sample("scenes", image, "Which colour?", "red", "blue", fresh_answer="green"),
     ]
     return DemoReport(
         seed=0,
@@ -109,15 +109,15 @@ def test_the_page_is_one_file_and_escapes_what_it_shows(report: DemoReport, tmp_
 def test_what_only_the_demo_knows_goes_into_its_card(report: DemoReport, tmp_path: Path) -> None:
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(card_facts(report)))
     facts = read_card_facts(tmp_path / "card.yaml")
-    assert "sees pictures at 32 pixels a side" in str(facts.limitations)
-    assert facts.licences["vision_tower"]["licence"] == "Apache-2.0"
+    assert "sees images at 32 pixels a side" in str(facts.limitations)
+    assert facts.licenses["vision_tower"]["license"] == "Apache-2.0"
     (tmp_path / "evaluation.json").write_text(json.dumps({"tasks": results(report)}))
     measured = read_results(tmp_path, facts)
     assert [(one["task"], one["value"], one["num_examples"]) for one in measured][1:3] == [
-        ("scenes, without pictures, a control", 0.41, 500),
-        ("digits, with pictures", 0.95, 360),
+        ("scenes, without images, a control", 0.41, 500),
+        ("digits, with images", 0.95, 360),
     ]
-    assert "| digits, with pictures | exact match | 0.95 | 360 |" in results_table(measured)
+    assert "| digits, with images | exact match | 0.95 | 360 |" in results_table(measured)
 
 
 def test_a_loss_curve_falls_from_left_to_right() -> None:

@@ -90,7 +90,7 @@ def test_guessing_from_the_question_alone_gains_little(scenes: SourceFiles) -> N
     assert set(types.values()) == {96 // len(TEST_ANSWERS)}
 
 
-def test_the_digit_test_is_every_fifth_picture_and_shares_none_with_training(tmp_path: Path) -> None:
+def test_the_digit_test_is_every_fifth_image_and_shares_none_with_training(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     digits = write_digits(tmp_path, seed=0, num_renderings=1)
     test = [int(record["id"].rsplit("-", 1)[1]) for record in read_records(digits.test)]
@@ -103,7 +103,7 @@ def test_the_digit_test_is_every_fifth_picture_and_shares_none_with_training(tmp
     assert max(answers.values()) / 359 < 0.15
 
 
-def test_a_record_without_a_picture_has_no_marker() -> None:
+def test_a_record_without_an_image_has_no_marker() -> None:
     record = make_record("1", [("Hi", "Hello"), ("Bye", "Bye")])
     assert "image" not in record
     assert "<image>" not in json.dumps(record)

@@ -1,4 +1,4 @@
-"""A packaged accelerate configuration to two processes on gloo that train what it says."""
+"""Start two processes on gloo that train what a packaged accelerate configuration says."""
 
 import json
 import os

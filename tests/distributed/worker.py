@@ -1,5 +1,5 @@
 """
-Runs several recipes in one group of processes: `torchrun --nproc_per_node 2 worker.py CASES.json`.
+Run several recipes in one group of processes: `torchrun --nproc_per_node 2 worker.py CASES.json`.
 
 A file of cases is a list of recipes. `RANK` in a value is the rank of the process; `refusal` is the start of a file's
 name into which each process writes why it would not train; `copy_for_rank_0` puts a folder where only it looks.

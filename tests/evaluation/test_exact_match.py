@@ -1,4 +1,4 @@
-"""Accuracy: right answers over questions, whatever the batch; blind means without the picture."""
+"""Accuracy: right answers over questions, whatever the batch; blind means without the image."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_accuracy_is_the_share_of_right_answers_in_any_batch_size(
     assert together.answers[2].question == "What is this??"
 
 
-def test_the_blind_control_asks_the_same_without_the_picture(
+def test_the_blind_control_asks_the_same_without_the_image(
     tiny_model: OpenLlavaForConditionalGeneration, tiny_processor: OpenLlavaProcessor, tmp_path: Path
 ) -> None:
     example = make_example(1, tmp_path)

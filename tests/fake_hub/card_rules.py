@@ -1,5 +1,5 @@
 """
-A README to the errors and warnings of the Hub's `validate-yaml`.
+Give the errors and warnings of the Hub's `validate-yaml` for a README.
 
 The rules are those of `transformers_llava.hub.cards.validation`, by which we check a card before it is sent. They are
 read from their file: to import the package would load torch into every server.

@@ -1,4 +1,4 @@
-"""Refusals of the loopback Hub, with the status and `X-Error-Code` by which the client tells them apart."""
+"""Refuse requests with the status and `X-Error-Code` by which the client tells refusals apart."""
 
 
 class HubError(Exception):

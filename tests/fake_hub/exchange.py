@@ -1,4 +1,4 @@
-"""One HTTP request, read as far as its handler wants, and the answer that the handler returns."""
+"""Read one HTTP request as far as its handler wants, and send the answer that the handler returns."""
 
 import json
 import re
@@ -141,7 +141,7 @@ class Request:
 
 Handler = Callable[..., Answer]
 _ROUTES: list[tuple[tuple[str, ...], re.Pattern[str], Handler]] = []
-_PLACES = {
+_PLACEHOLDERS = {
     "{kind}": "(?P<kind>models|datasets|spaces)",
     "{kind_or_not}": "(?:(?P<kind>datasets|spaces)/)?",
     "{id}": "(?P<repo_id>[^/]+/[^/]+?)",
@@ -155,7 +155,7 @@ _PLACES = {
 
 def route(methods: str, pattern: str) -> Callable[[Handler], Handler]:
     """`@route("GET", "/api/{kind}/{id}/refs")`: the handler gets the request and the named places, unquoted."""
-    for place, expression in _PLACES.items():
+    for place, expression in _PLACEHOLDERS.items():
         pattern = pattern.replace(place, expression)
 
     def register(handler: Handler) -> Handler:

@@ -1,4 +1,4 @@
-"""Faults on request: the Hub answers late, fails, hangs up or hangs after a number of requests, and keeps a log."""
+"""Make the Hub answer late, fail, hang up or hang after a number of requests, and keep a log."""
 
 import threading
 import time

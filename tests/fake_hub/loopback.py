@@ -1,4 +1,4 @@
-"""A folder to a running loopback Hub, and the handle by which a test looks into it and makes it fail."""
+"""Run a loopback Hub on a folder, with a handle by which a test looks into it and makes it fail."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""A bare git repository to what the Hub says of it, and operations of a commit to one atomic move of a ref."""
+"""Tell what the Hub says of a bare git repository, and apply a commit's operations as one atomic move of a ref."""
 
 import json
 import os
@@ -23,7 +23,7 @@ LFS_SUFFIXES = (
 _ATTRIBUTES = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES).encode()
 _LARGEST_POINTER = 200  # bytes; a pointer has about 130
 _ENVIRONMENT = {
-    "GIT_CONFIG_GLOBAL": os.devnull,  # the person's own git settings change nothing
+    "GIT_CONFIG_GLOBAL": os.devnull,  # the user's own git settings change nothing
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_AUTHOR_NAME": "loopback",
     "GIT_AUTHOR_EMAIL": "loopback@localhost",
@@ -158,7 +158,7 @@ class Repository:
         return self._run("cat-file", "blob", oid, check=True).stdout
 
     def read(self, path: str, revision: str = "main") -> bytes:
-        """Content of a file as a person downloads it, large or small."""
+        """Content of a file as a user downloads it, large or small."""
         entry = self.file(revision, path)
         return self.store.path(entry.pointer.sha256).read_bytes() if entry.pointer else self.read_blob(entry.oid)
 

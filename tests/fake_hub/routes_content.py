@@ -1,4 +1,4 @@
-"""What a repository holds: trees, facts of paths, commits, and the refs that are made and removed."""
+"""Answer what a repository holds: trees, facts of paths, commits, and the refs that are made and removed."""
 
 import json
 import urllib.parse

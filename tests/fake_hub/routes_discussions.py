@@ -1,4 +1,4 @@
-"""Pull requests: a ref `refs/pr/N` each, opened as a draft, published, and merged as one commit on main."""
+"""Answer pull requests: a ref `refs/pr/N` each, opened as a draft, published, and merged as one commit on main."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Bytes of files, the large ones through a redirect to storage, and `git clone` over smart HTTP."""
+"""Send bytes of files, the large ones through a redirect to storage, and serve `git clone` over smart HTTP."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""Accounts, cards, and repositories as a whole: who am I, validate, create, delete, describe, list."""
+"""Answer for accounts, cards and whole repositories: who am I, validate, create, delete, describe, list."""
 
 import shutil
 from typing import Any

@@ -1,4 +1,4 @@
-"""The way of a commit: which files are large, their contents by LFS or Xet, and then all operations at once."""
+"""Take a commit: which files are large, their contents by LFS or Xet, and then all operations at once."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The Xet protocol, the client's default: tokens, xorbs and shards in, and the plans by which files are rebuilt.
+"""Speak the Xet protocol, the client's default: tokens, xorbs and shards in, and the plans that rebuild files.
 
 The same routes exist a second time under `/_inside`, for the Hub itself: it fetches what was uploaded once, to hold it
 as a plain object too. Faults and the log of requests leave `/_inside` alone.

@@ -1,5 +1,5 @@
 """
-Starts a Hugging Face Hub on loopback, for tests and for people who want to try publishing without an account:
+Start a Hugging Face Hub on loopback, for tests and for users who want to try publishing without an account:
 
     python -m tests.fake_hub.server --port 8910 --root /tmp/hub --xet
 

@@ -1,4 +1,4 @@
-"""Contents of large files, each under its sha256: what git-LFS pointers in the repositories point to."""
+"""Keep contents of large files under their sha256: what git-LFS pointers in the repositories point to."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Xorbs and shards of Xet uploads, kept as they came, to the plan by which a client rebuilds a file from them.
+"""Keep xorbs and shards of Xet uploads as they came, and plan how a client rebuilds a file from them.
 
 A file is a list of terms, each a range of chunks of a xorb; a xorb is up to 64 MiB of compressed chunks; a shard says
 the terms of files. Formats: `docs/xet/` of huggingface/hub-docs (api, shard, xorb, download-protocol). Nothing is

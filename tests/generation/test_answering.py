@@ -1,4 +1,4 @@
-"""Many questions about one picture: the same tokens as `generate` on each whole prompt, the picture seen once."""
+"""Many questions about one image: the same tokens as `generate` on each whole prompt, the image seen once."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from transformers import MistralConfig
 
 import tiny
 from builtin_folders import write_builtin
-from transformers_llava.generation.answering import PictureAnswerer
+from transformers_llava.generation.answering import ImageAnswerer
 
 
 QUESTIONS = [
@@ -58,7 +58,7 @@ def model_and_processor(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 def test_answers_are_those_of_whole_prompts(model_and_processor: tuple[Any, Any], batch_size: int | None) -> None:
     model, processor = model_and_processor
     images = [tiny.make_image()]
-    answerer = PictureAnswerer(model, processor, images)
+    answerer = ImageAnswerer(model, processor, images)
     found = answerer.generate_many(QUESTIONS, batch_size=batch_size, max_new_tokens=8)
     expected = [generate_whole(model, processor, images, question, max_new_tokens=8) for question in QUESTIONS]
     assert [ids.tolist() for ids in found] == expected
@@ -69,7 +69,7 @@ def test_the_tower_runs_once_and_a_second_call_answers_the_same(model_and_proces
     model, processor = model_and_processor
     passes = []
     model.model.vision_tower.register_forward_hook(lambda *_: passes.append(1))
-    answerer = PictureAnswerer(model, processor, tiny.make_image())
+    answerer = ImageAnswerer(model, processor, tiny.make_image())
     first = answerer.answer_many(QUESTIONS, max_new_tokens=6)
     second = [answerer.answer(question, max_new_tokens=6) for question in QUESTIONS]
     assert first == second
@@ -81,12 +81,12 @@ def test_answers_that_end_early_are_cut_there(model_and_processor: tuple[Any, An
     image = tiny.make_image()
     free = generate_whole(model, processor, [image], QUESTIONS[0], max_new_tokens=6)
     model.generation_config.eos_token_id = free[2]
-    ids = PictureAnswerer(model, processor, image).generate_many(QUESTIONS[:1], max_new_tokens=6)[0]
+    ids = ImageAnswerer(model, processor, image).generate_many(QUESTIONS[:1], max_new_tokens=6)[0]
     assert ids.tolist() == free[: free.index(free[2]) + 1]
 
 
 @pytest.mark.parametrize("batch_size", [1, None])
-def test_several_pictures_and_a_decoder_with_a_sliding_window(batch_size: int | None) -> None:
+def test_several_images_and_a_decoder_with_a_sliding_window(batch_size: int | None) -> None:
     from transformers import MistralConfig
 
     text = MistralConfig(
@@ -104,7 +104,7 @@ def test_several_pictures_and_a_decoder_with_a_sliding_window(batch_size: int | 
     model, processor = tiny.make_model(config).double(), tiny.make_processor(config)
     model.generation_config.eos_token_id = None
     images = [tiny.make_image(seed=1), tiny.make_image(30, 50, seed=2)]
-    found = PictureAnswerer(model, processor, images).generate_many(QUESTIONS, batch_size=batch_size, max_new_tokens=8)
+    found = ImageAnswerer(model, processor, images).generate_many(QUESTIONS, batch_size=batch_size, max_new_tokens=8)
     expected = [generate_whole(model, processor, images, question, max_new_tokens=8) for question in QUESTIONS]
     assert [ids.tolist() for ids in found] == expected
 
@@ -115,14 +115,14 @@ def test_it_serves_the_built_in_models_too(kind: str, tmp_path: Path) -> None:
     model, processor.chat_template = model.double(), tiny.TEMPLATE
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 3
     images = [tiny.make_image()]
-    found = PictureAnswerer(model, processor, images).generate_many(QUESTIONS, max_new_tokens=6)
+    found = ImageAnswerer(model, processor, images).generate_many(QUESTIONS, max_new_tokens=6)
     expected = [generate_whole(model, processor, images, question, max_new_tokens=6) for question in QUESTIONS]
     assert [ids.tolist() for ids in found] == expected
 
 
-def test_without_a_picture_there_is_nothing_to_share(tiny_model: Any, tiny_processor: Any) -> None:
-    with pytest.raises(ValueError, match="no picture"):
-        PictureAnswerer(tiny_model, tiny_processor, [])
+def test_without_an_image_there_is_nothing_to_share(tiny_model: Any, tiny_processor: Any) -> None:
+    with pytest.raises(ValueError, match="no image"):
+        ImageAnswerer(tiny_model, tiny_processor, [])
 
 
 def test_a_template_that_writes_the_question_first_is_refused(tiny_model: Any, tiny_processor: Any) -> None:
@@ -130,14 +130,14 @@ def test_a_template_that_writes_the_question_first_is_refused(tiny_model: Any, t
         "{% for part in messages[0]['content'] | reverse %}{% if part['type'] == 'image' %}<image>{% else %}"
         "{{ part['text'] }}{% endif %}{% endfor %}"
     )
-    answerer = PictureAnswerer(tiny_model, tiny_processor, tiny.make_image())
-    with pytest.raises(ValueError, match="before the pictures"):
+    answerer = ImageAnswerer(tiny_model, tiny_processor, tiny.make_image())
+    with pytest.raises(ValueError, match="before the images"):
         answerer.answer("What is this?")
 
 
 def test_sampling_gives_as_many_answers_as_questions(tiny_model: Any, tiny_processor: Any) -> None:
     torch.manual_seed(0)
-    answerer = PictureAnswerer(tiny_model, tiny_processor, tiny.make_image())
+    answerer = ImageAnswerer(tiny_model, tiny_processor, tiny.make_image())
     assert len(answerer.answer_many(QUESTIONS, do_sample=True, max_new_tokens=3)) == len(QUESTIONS)
 
 
@@ -148,7 +148,7 @@ def test_beams_find_what_they_find_in_whole_prompts(
 ) -> None:
     model, processor = model_and_processor
     images = [tiny.make_image()]
-    found = PictureAnswerer(model, processor, images).generate_many(
+    found = ImageAnswerer(model, processor, images).generate_many(
         QUESTIONS, batch_size=batch_size, max_new_tokens=5, **options
     )
     expected = [
@@ -173,13 +173,13 @@ def test_beams_of_the_models_own_settings_and_of_a_sliding_window() -> None:
     model, processor = tiny.make_model(config).double(), tiny.make_processor(config)
     model.generation_config.update(num_beams=2, eos_token_id=None)
     images = [tiny.make_image()]
-    found = PictureAnswerer(model, processor, images).generate_many(QUESTIONS[:2], max_new_tokens=4)
+    found = ImageAnswerer(model, processor, images).generate_many(QUESTIONS[:2], max_new_tokens=4)
     expected = [generate_whole(model, processor, images, question, max_new_tokens=4) for question in QUESTIONS[:2]]
     assert [ids.tolist() for ids in found] == expected
 
 
 def test_several_answers_to_a_question_stand_together(tiny_model: Any, tiny_processor: Any) -> None:
-    answerer = PictureAnswerer(tiny_model, tiny_processor, tiny.make_image())
+    answerer = ImageAnswerer(tiny_model, tiny_processor, tiny.make_image())
     torch.manual_seed(0)
     settings = {"do_sample": True, "num_return_sequences": 3, "max_new_tokens": 4}
     assert len(answerer.answer_many(QUESTIONS, **settings)) == 3 * len(QUESTIONS)
@@ -203,7 +203,7 @@ def test_several_answers_to_a_question_stand_together(tiny_model: Any, tiny_proc
 def test_options_that_cannot_continue_from_the_images_are_refused(
     tiny_model: Any, tiny_processor: Any, option: dict[str, Any]
 ) -> None:
-    answerer = PictureAnswerer(tiny_model, tiny_processor, tiny.make_image())
+    answerer = ImageAnswerer(tiny_model, tiny_processor, tiny.make_image())
     if "assistant_model" in option:
         option = {"assistant_model": tiny_model}
     with pytest.raises(ValueError, match=next(iter(option))):

@@ -77,10 +77,10 @@ def with_messages(*messages: Any, **fields: Any) -> dict[str, Any]:
 REFUSED = {
     "broken base64": (body("data:image/png;base64,@@@"), "no valid base64"),
     "truncated image": (body(data_url(base64.b64decode(data_url().split(",")[1])[:-40])), "cannot be decoded"),
-    "text as png": (body(data_url(b"hello there")), "not a picture|not an image"),
+    "text as png": (body(data_url(b"hello there")), "not in a format|not an image"),
     "svg": (
         body(data_url(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml")),
-        "not a picture|not an image",
+        "not in a format|not an image",
     ),
     "empty url": (body(""), "no image_url"),
     "no url": (body(5), "no image_url"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from recorded_checkpoints import RecordedCase, check_answers, check_logits, check_pictures, relative_difference
+from recorded_checkpoints import RecordedCase, check_answers, check_images, check_logits, relative_difference
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.load import load_checkpoint, load_lora_checkpoint
 
@@ -50,8 +50,8 @@ def loaded(golden):
 
 
 @pytest.mark.parametrize("name", FULL + WITH_BASE)
-def test_pictures_become_the_recorded_pixels_and_features(loaded, name):
-    check_pictures(*loaded(name))
+def test_images_become_the_recorded_pixels_and_features(loaded, name):
+    check_images(*loaded(name))
 
 
 @pytest.mark.parametrize("name", FULL + WITH_BASE)

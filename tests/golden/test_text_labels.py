@@ -51,7 +51,7 @@ class Recorded:
         if self.sample == "two_image_tags_in_one_turn":
             assert self.repository == "LLaVA"
             assert (self.ids.count(-200), self.ours.ids.count(-200)) == (1, 2)
-            return "two_tags_one_picture"
+            return "two_tags_one_image"
         if self.sample == "starts_with_gpt":
             assert self.version.startswith("v0")
             return "v0_leading_answer"
@@ -140,4 +140,4 @@ def test_labels_equal_the_recorded_ones_except_for_the_documented_reasons(reason
 def test_every_vicuna_llama_2_and_mistral_sample_is_equal_but_two_kinds(golden: Path) -> None:
     families = ("vicuna_v1", "v1_mmtag", "llava_llama_2", "mistral_instruct", "plain")
     seen = Counter(r.reason() for r in recorded_samples(golden) if r.version in families and r.repository == "LLaVA")
-    assert set(seen) == {"equal", "role_marker_in_answer", "two_tags_one_picture"}
+    assert set(seen) == {"equal", "role_marker_in_answer", "two_tags_one_image"}

@@ -1,4 +1,4 @@
-"""Records through data floor, processor and template against the ids and labels the original's data set class made."""
+"""Records through data, processor and template against the ids and labels the original's data set class made."""
 
 import json
 from pathlib import Path
@@ -38,8 +38,8 @@ def test_samples_of_a_checkpoint_equal_the_recorded_ones(case: str, golden: Path
         ids, labels = encoded.input_ids.tolist(), encoded.labels.tolist()
         images = record.get("image", [])
         for image in [images] if isinstance(images, str) else images:
-            with Image.open(golden / "images" / image) as picture:
-                cost = processor.num_image_tokens(*picture.size)
+            with Image.open(golden / "images" / image) as opened:
+                cost = processor.num_image_tokens(*opened.size)
             position = ids.index(processor.image_token_id)
             assert set(labels[position : position + cost]) == {-100}
             ids[position : position + cost], labels[position : position + cost] = [-200], [-100]

@@ -1,5 +1,5 @@
 """
-Fixtures of tests that publish: a real Hub on loopback.
+Share fixtures of tests that publish: a real Hub on loopback.
 
 By default large files travel by LFS. For Xet, or for both:
 

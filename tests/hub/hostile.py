@@ -1,4 +1,4 @@
-"""What the authors of a repository may try on whoever reproduces it: each trick, and the words it is refused with."""
+"""List what the authors of a repository may try on whoever reproduces it, and the words each is refused with."""
 
 import io
 import json

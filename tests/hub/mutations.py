@@ -1,4 +1,4 @@
-"""Seeded mutations of a publication: bytes, names, links, and the values of its JSON and YAML documents."""
+"""Mutate a publication by a seed: bytes, names, links, and the values of its JSON and YAML documents."""
 
 import copy
 import json

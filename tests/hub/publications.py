@@ -1,4 +1,4 @@
-"""One self-contained publication for all tests that take one apart, and its manifest written anew."""
+"""Publish once for all tests that take a publication apart, and write its manifest anew."""
 
 import json
 import os

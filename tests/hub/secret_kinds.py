@@ -1,5 +1,5 @@
 """
-Kinds of secrets and private paths, each as somebody would have left it in a file.
+List kinds of secrets and private paths, each as somebody would have left it in a file.
 
 Every one is made when a test runs, from letters that mean nothing, so that no secret (and nothing that a push
 protection takes for one) stands in this repository.

@@ -22,7 +22,7 @@ from transformers_llava.hub.cards.results import write_eval_results
 from transformers_llava.hub.cards.sections import usage_part
 from transformers_llava.hub.cards.stated import render_stated_card, stated_run
 from transformers_llava.hub.cards.validation import validate_card
-from transformers_llava.hub.licenses.statement import compose_licences, lint_card
+from transformers_llava.hub.licenses.statement import compose_licenses, lint_card
 from transformers_llava.hub.licenses.texts import check_license_texts, write_packaged_texts
 
 
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 def render(folder: Path, repo_id: str = "tiny-llava", **options: bool) -> str:
     facts = read_card_facts(folder / "card.yaml")
     run = read_checked_record(folder)
-    return render_card(folder, repo_id, run, facts, compose_licences(run, None, facts), **options)
+    return render_card(folder, repo_id, run, facts, compose_licenses(run, None, facts), **options)
 
 
 @pytest.mark.parametrize("path", CARDS, ids=[path.parent.name for path in CARDS])
@@ -52,7 +52,7 @@ def test_committed_cards_are_what_would_be_rendered_now_and_valid(path: Path, fo
     committed = (path.parent / "README.md").read_text()
     assert rendered == committed, "run `make cards`"
     if facts.recipes:
-        statement = compose_licences(stated_run(facts.recipes), None, facts)
+        statement = compose_licenses(stated_run(facts.recipes), None, facts)
         write_packaged_texts(statement.parts, folder)
         statement.write(folder, check_license_texts(statement.parts, folder))
         names = {"LICENSE.md", "NOTICE", "licenses/openai--clip-vit-large-patch14-336/LICENSE.txt"}
@@ -100,7 +100,7 @@ def test_the_card_has_mixture_settings_commands_results_and_components(folder: P
     (index,) = metadata["model-index"]
     assert index["results"][0]["metrics"][0]["value"] > 0.9
     named = [(one["dataset"]["type"], one["dataset"]["name"]) for one in index["results"]]
-    assert ("demo/digits", "digits, without pictures, a control") in named  # not merged with the result with pictures
+    assert ("demo/digits", "digits, without pictures, a control") in named  # not merged with the result with images
     assert len({name for _, name in named}) == len(named)
 
 
@@ -121,7 +121,7 @@ def test_a_gap_refuses_the_card_and_is_said_where_it_is_allowed(folder: Path) ->
     card = render(folder, allow_incomplete=True)
     assert "**Not said here:** how well it answers (evaluation.json)." in card
     run = read_checked_record(folder)
-    assert len(missing_fields(folder, run, CardFacts(), compose_licences(run, None, CardFacts()))) == 5
+    assert len(missing_fields(folder, run, CardFacts(), compose_licenses(run, None, CardFacts()))) == 5
 
 
 def test_the_usage_of_the_card_runs(folder: Path, tmp_path: Path) -> None:
@@ -129,19 +129,19 @@ def test_the_usage_of_the_card_runs(folder: Path, tmp_path: Path) -> None:
     assert code is not None
     make_model().save_pretrained(tmp_path / "tiny-llava")
     make_processor().save_pretrained(tmp_path / "tiny-llava")
-    make_image().save(tmp_path / "picture.png")
+    make_image().save(tmp_path / "image.png")
     done = subprocess.run([sys.executable, "-c", code[1]], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_what_people_wrote_stays_and_generated_parts_are_renewed(folder: Path) -> None:
     before = render(folder)
-    edited = before.replace("license: apache-2.0", "license: apache-2.0\nthumbnail: picture.png")
+    edited = before.replace("license: apache-2.0", "license: apache-2.0\nthumbnail: image.png")
     edited = edited.replace("# A tiny LLaVA", "# My model\n\nHello.").replace("## Citation", "## Cite")
     edited = edited.replace("<!-- llava:begin training -->", "My words.\n\n<!-- llava:begin training -->")
     merged = merge_card(edited, render(folder, "me/other"))
     assert "# My model\n\nHello." in merged
-    assert "thumbnail: picture.png" in merged
+    assert "thumbnail: image.png" in merged
     assert merged.index("My words.") < merged.index("<!-- llava:begin training -->")
     assert "## Citation" in merged  # inside a generated part edits do not stay
     assert "llava verify me/other" in merged
@@ -168,7 +168,7 @@ def test_a_card_of_somebody_else_follows_and_a_broken_marker_is_refused(folder: 
 
 def test_the_lint_of_a_rendered_card_finds_nothing(folder: Path) -> None:
     facts = read_card_facts(folder / "card.yaml")
-    statement = compose_licences(read_checked_record(folder), None, facts)
+    statement = compose_licenses(read_checked_record(folder), None, facts)
     assert lint_card(render(folder), statement, "tiny-llava") == []
 
 
@@ -183,13 +183,13 @@ def test_the_lint_of_a_rendered_card_finds_nothing(folder: Path) -> None:
         ("title: [x]", r"`title` takes text, and has \['x'\]"),
         ("prompt:", "`prompt` takes text, and has nothing"),
         ("layout: own", "`layout` takes builtin or open_llava, and has 'own'"),
-        ("licences: [x]", r"`licences` takes names .*language_model: MIT.*has \['x'\]"),
-        ("licences: MIT", "`licences` takes names .*has 'MIT'"),
-        ("licences: {language_model: 4}", "`licences.language_model` takes a license, .*has 4"),
-        ("licences: {language_model: {name: MIT}}", r"`licences.language_model` has \['name'\]"),
-        ("licences: {language_model: {evidence: x}}", "`licences.language_model` states no license"),
-        ("licences: {language_model: ' '}", "`licences.language_model` states no license"),
-        ("licences: {x: {licence: MIT, license: MIT}}", "has both `license` and `licence`"),
+        ("licenses: [x]", r"`licenses` takes names .*language_model: MIT.*has \['x'\]"),
+        ("licenses: MIT", "`licenses` takes names .*has 'MIT'"),
+        ("licenses: {language_model: 4}", "`licenses.language_model` takes a license, .*has 4"),
+        ("licenses: {language_model: {name: MIT}}", r"`licenses.language_model` has \['name'\]"),
+        ("licenses: {language_model: {evidence: x}}", "`licenses.language_model` states no license"),
+        ("licenses: {language_model: ' '}", "`licenses.language_model` states no license"),
+        ("licenses: {x: {licence: MIT, license: MIT}}", "has both `licence` and `license`"),  # the old spelling
         ("evaluation: x", "`evaluation` takes a list"),
         ("evaluation: [x]", r"`evaluation\[0\]` has 'x' where a result is expected"),
         ("evaluation: [{metric: m, value: 1}]", r"`evaluation\[0\]` has no `task`"),
@@ -216,9 +216,9 @@ def test_facts_may_be_written_as_one_would(tmp_path: Path) -> None:
         "licenses:\n  language_model: MIT\n  vision_tower: {license: Apache-2.0, evidence: https://x.org}\n"
     )
     facts = read_card_facts(path)
-    assert facts.licences == {
-        "language_model": {"licence": "MIT"},
-        "vision_tower": {"licence": "Apache-2.0", "evidence": "https://x.org"},
+    assert facts.licenses == {
+        "language_model": {"license": "MIT"},
+        "vision_tower": {"license": "Apache-2.0", "evidence": "https://x.org"},
     }
     path.write_text("")
     assert read_card_facts(path) == CardFacts()
@@ -227,8 +227,8 @@ def test_facts_may_be_written_as_one_would(tmp_path: Path) -> None:
 
 
 def test_a_license_for_nothing_is_a_problem_and_not_silent(folder: Path) -> None:
-    statement = compose_licences(
-        read_checked_record(folder), None, CardFacts(licences={"langauge_model": {"licence": "MIT"}})
+    statement = compose_licenses(
+        read_checked_record(folder), None, CardFacts(licenses={"langauge_model": {"license": "MIT"}})
     )
     assert any("'langauge_model', which is nothing of this model: " in one for one in statement.problems)
 
@@ -267,13 +267,14 @@ def test_cells_of_every_table_are_escaped(folder: Path) -> None:
         for source in (*stage["mixture"]["sources"], *stage["data"]["sources"]):
             source["name"] = odd
         for source in stage["mixture"]["sources"]:
-            source |= {"licence": odd, "parts": [{"name": odd, "num_examples": 1, "licence": odd, "teacher": odd}]}
+            source.pop("licence", None)  # the old spelling of the recorded run
+            source |= {"license": odd, "parts": [{"name": odd, "num_examples": 1, "license": odd, "teacher": odd}]}
     (folder / "run.json").write_text(json.dumps(run))
     record = read_checked_record(folder)
     result = {"task": odd, "metric": odd, "value": 1.0, "measured_by": odd}
-    facts = CardFacts(evaluation=[result], licences={odd: {"licence": "MIT"}}, summary=odd)
-    card = render_card(folder, "me/x", record, facts, compose_licences(record, None, facts), allow_incomplete=True)
-    assert set(generated_parts(card)) >= {"summary", "data", "evaluation", "licence", "metadata"}
+    facts = CardFacts(evaluation=[result], licenses={odd: {"license": "MIT"}}, summary=odd)
+    card = render_card(folder, "me/x", record, facts, compose_licenses(record, None, facts), allow_incomplete=True)
+    assert set(generated_parts(card)) >= {"summary", "data", "evaluation", "license", "metadata"}
     body = card.split("\n---\n", 1)[1]
     assert len(re.findall("<!-- llava:", body)) == 2 * (len(generated_parts(card)) - 1)
     assert merge_card(card, card) == card
@@ -326,11 +327,11 @@ def test_a_loss_that_is_no_number_is_left_out_of_the_curve_and_counted(folder: P
     assert "2 logged losses were no number" in render(folder)
 
 
-def test_the_licence_of_the_mixture_names_the_revision_that_says_it() -> None:
+def test_the_license_of_the_mixture_names_the_revision_that_says_it() -> None:
     mixture = yaml.safe_load((ROOT / "src/transformers_llava/mixtures/llava-v1.5-mix665k.yaml").read_text())
     (source,) = mixture["sources"]
-    assert "README of October 2023" in source["licence"]
-    assert source["licence_revision"] in source["licence_url"]
+    assert "README of October 2023" in source["license"]
+    assert source["license_revision"] in source["license_url"]
 
 
 def test_metadata_on_the_hub_that_is_no_yaml_is_refused_by_name(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transformers_llava.hub.cards.validation import known_licences, validate_card
+from transformers_llava.hub.cards.validation import known_licenses, validate_card
 
 
 def card(metadata: str) -> str:
@@ -60,5 +60,5 @@ def test_a_good_card_passes_without_a_word() -> None:
     assert validate_card(card(metadata)) == ([], [])
 
 
-def test_the_list_of_licences_has_those_that_llavas_have() -> None:
-    assert {"apache-2.0", "llama2", "llama3", "llama3.1", "cc-by-nc-4.0", "other", "unknown"} <= set(known_licences())
+def test_the_list_of_licenses_has_those_that_llavas_have() -> None:
+    assert {"apache-2.0", "llama2", "llama3", "llama3.1", "cc-by-nc-4.0", "other", "unknown"} <= set(known_licenses())

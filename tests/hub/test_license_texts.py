@@ -9,7 +9,7 @@ from transformers_llava.artifacts.card_facts import CardFacts
 from transformers_llava.artifacts.run_record.record_file import read_checked_record
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.licenses import texts as license_texts
-from transformers_llava.hub.licenses.statement import LicenceStatement, compose_licences
+from transformers_llava.hub.licenses.statement import LicenseStatement, compose_licenses
 from transformers_llava.hub.licenses.texts import check_license_texts, copy_license_texts, write_packaged_texts
 from transformers_llava.hub.publication.documents import check_documents
 from transformers_llava.hub.publication.stage import stage_publication
@@ -28,8 +28,8 @@ def make_run(*bases: tuple[str, str, str]) -> RunRecord:
     return RunRecord.from_dict({"stage": "align", "base_models": models, "mixture": {"sources": []}})
 
 
-def compose(run: RunRecord, **licences: str) -> LicenceStatement:
-    return compose_licences(run, None, CardFacts(licences={name: {"licence": one} for name, one in licences.items()}))
+def compose(run: RunRecord, **licenses: str) -> LicenseStatement:
+    return compose_licenses(run, None, CardFacts(licenses={name: {"license": one} for name, one in licenses.items()}))
 
 
 def make_checkpoint(folder: Path, **places: Path) -> Path:
@@ -81,7 +81,7 @@ def test_a_text_without_the_line_of_its_maker_is_half_of_it(tmp_path: Path) -> N
     assert missing.startswith("the copyright line of MIT for me/x is not in this publication")
 
 
-def test_a_licence_without_a_rule_asks_for_its_text_and_an_unknown_one_for_nothing(tmp_path: Path) -> None:
+def test_a_license_without_a_rule_asks_for_its_text_and_an_unknown_one_for_nothing(tmp_path: Path) -> None:
     run = make_run(("language_model", "me/x", "hub"), ("vision_tower", "me/y", "hub"))
     (missing,) = check_license_texts(compose(run, **{"me/x": "GPL-3.0-only"}).parts, tmp_path).missing
     assert "the text of GPL-3.0-only for me/x" in missing
@@ -143,13 +143,13 @@ def test_a_publication_holds_them_and_the_plan_says_what_is_missing_and_unread(
 ) -> None:
     checkpoint = shared_two_stages(tmp_path_factory.getbasetemp())
     facts = tmp_path / "card.yaml"
-    facts.write_text("licences: {language_model: Apache-2.0, vision_tower: MIT}")
+    facts.write_text("licenses: {language_model: Apache-2.0, vision_tower: MIT}")
     folder = tmp_path / "publication"
     publication = stage_publication(checkpoint, "me/x", folder, facts=facts, allow_incomplete=True)
     assert texts_in(folder) == ["MIT.txt", "language_model/LICENSE.txt"]
     assert {"licenses/MIT.txt", "licenses/language_model/LICENSE.txt"} <= publication.manifest.files.keys()
     notes = "\n".join(publication.notes)
-    assert "licences: the copyright line of MIT for vision_tower is not in this publication" in notes
+    assert "licenses: the copyright line of MIT for vision_tower is not in this publication" in notes
     assert "not read by the scan for secrets: values of tensors" in notes
     assert publication.findings == []
     found = {

@@ -1,4 +1,4 @@
-"""Declared licences of base models, data and teachers: what they come to, and that every verdict is explained."""
+"""Declared licenses of base models, data and teachers: what they come to, and that every verdict is explained."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import yaml
 
 from transformers_llava.artifacts.card_facts import CardFacts
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
-from transformers_llava.hub.licenses.statement import DISCLAIMER, LicenceStatement, compose_licences, lint_card
+from transformers_llava.hub.licenses.statement import DISCLAIMER, LicenseStatement, compose_licenses, lint_card
 from transformers_llava.hub.licenses.terms import VERDICTS, read_terms, table
 from transformers_llava.packaged import list_packaged
 
@@ -16,9 +16,9 @@ from transformers_llava.packaged import list_packaged
 MIXTURES = Path(__file__).parents[2] / "src" / "transformers_llava" / "mixtures"
 CLIP = "openai/clip-vit-large-patch14-336"
 VICUNA, LLAMA_3, LLAMA_31 = "lmsys/vicuna-7b-v1.5", "meta-llama/Meta-Llama-3-8B", "meta-llama/Llama-3.1-8B-Instruct"
-QWEN, PRIVATE = "Qwen/Qwen2.5-7B-Instruct", "somebody/no-licence"
-CC_BY = {"name": "captions", "licence": "CC-BY-4.0"}
-CC_BY_NC = {"name": "captions", "licence": "CC-BY-NC-4.0"}
+QWEN, PRIVATE = "Qwen/Qwen2.5-7B-Instruct", "somebody/no-license"
+CC_BY = {"name": "captions", "license": "CC-BY-4.0"}
+CC_BY_NC = {"name": "captions", "license": "CC-BY-NC-4.0"}
 GPT_4 = {**CC_BY, "teacher": "GPT-4", "teacher_terms": "OpenAI terms of use (2023-03-14)"}
 LLAMA_2_TEACHER = {**CC_BY, "teacher": "Llama-2-70b-chat", "teacher_terms": "llama2"}
 LLAMA_3_TEACHER = {**CC_BY, "teacher": "Meta-Llama-3-70B", "teacher_terms": "Llama 3 Community"}
@@ -33,8 +33,8 @@ def make_run(language_model: str, *sources: dict[str, Any], **changes: Any) -> d
     return {"stage": "instruct", "base_models": bases, "mixture": {"sources": list(sources)}, **changes}
 
 
-def compose(language_model: str, *sources: dict[str, Any]) -> LicenceStatement:
-    return compose_licences(RunRecord.from_dict(make_run(language_model, *sources)), None, CardFacts())
+def compose(language_model: str, *sources: dict[str, Any]) -> LicenseStatement:
+    return compose_licenses(RunRecord.from_dict(make_run(language_model, *sources)), None, CardFacts())
 
 
 @pytest.mark.parametrize(
@@ -101,32 +101,32 @@ def test_llama_3_1_and_what_it_taught_show_built_with_llama() -> None:
 
 
 @pytest.mark.parametrize(
-    ("revision", "licence", "commercial"), [("011f884", "CC-BY-NC-4.0", "no"), ("9d451dc", "CC-BY-4.0", "unclear")]
+    ("revision", "license", "commercial"), [("011f884", "CC-BY-NC-4.0", "no"), ("9d451dc", "CC-BY-4.0", "unclear")]
 )
-def test_the_same_data_set_has_the_licence_of_its_revision(revision: str, licence: str, commercial: str) -> None:
-    source = {**GPT_4, "name": "LLaVA-Instruct", "licence": licence, "licence_revision": revision}
+def test_the_same_data_set_has_the_license_of_its_revision(revision: str, license: str, commercial: str) -> None:
+    source = {**GPT_4, "name": "LLaVA-Instruct", "license": license, "license_revision": revision}
     statement = compose(VICUNA, source)
     assert statement.commercial == commercial
     assert f"stated there at {revision}" in statement.table()
 
 
-def test_pictures_have_a_licence_of_their_own() -> None:
-    statement = compose(QWEN, {**CC_BY, "images_licence": "Flickr terms of each picture (COCO)"})
+def test_images_have_a_license_of_their_own() -> None:
+    statement = compose(QWEN, {**CC_BY, "images_license": "Flickr terms of each picture (COCO)"})
     found = [(part.kind, part.commercial) for part in statement.parts[-2:]]
     assert found == [
         ("data", "yes"),
-        ("pictures", "unclear"),
+        ("images", "unclear"),
     ]
 
 
 def test_the_parts_of_a_source_are_asked_one_by_one() -> None:
     parts = [
-        {"name": "a", "num_examples": 1, "licence": "CC-BY-4.0", "images_licence": "Flickr terms of each picture"},
-        {"name": "b", "num_examples": 1, "licence": "CC-BY-NC-4.0"},
+        {"name": "a", "num_examples": 1, "license": "CC-BY-4.0", "images_license": "Flickr terms of each picture"},
+        {"name": "b", "num_examples": 1, "license": "CC-BY-NC-4.0"},
     ]
-    statement = compose(QWEN, {**CC_BY, "licence": "mixed, see the parts", "parts": parts})
+    statement = compose(QWEN, {**CC_BY, "license": "mixed, see the parts", "parts": parts})
     found = {(part.kind, part.name): part.commercial for part in statement.parts if part.kind != "component"}
-    assert found == {("data", "a"): "yes", ("pictures", "a"): "unclear", ("data", "b"): "no"}
+    assert found == {("data", "a"): "yes", ("images", "a"): "unclear", ("data", "b"): "no"}
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_the_parts_of_a_source_are_asked_one_by_one() -> None:
         pytest.param(VICUNA, CC_BY, "do not use outputs to improve other large language models", id="Llama 2 asks"),
         pytest.param(VICUNA, GPT_4, "compete with OpenAI", id="GPT-4"),
         pytest.param(VICUNA, CC_BY_NC, "at least one part forbids it", id="CC-BY-NC"),
-        pytest.param(QWEN, {**CC_BY, "licence": "CC-BY-NC-SA-4.0"}, "at least one part forbids it", id="CC-BY-NC-SA"),
+        pytest.param(QWEN, {**CC_BY, "license": "CC-BY-NC-SA-4.0"}, "at least one part forbids it", id="CC-BY-NC-SA"),
         pytest.param(QWEN, CC_BY, "No declared part restricts", id="Qwen"),
-        pytest.param(QWEN, {**CC_BY, "licence": None}, "nobody has stated a licence", id="unstated"),
-        pytest.param(QWEN, {**CC_BY, "licence": "unknown"}, "no licence is stated there", id="stated unknown"),
-        pytest.param(QWEN, {**CC_BY, "licence": "do what you want!"}, "no licence expression", id="nonsense"),
+        pytest.param(QWEN, {**CC_BY, "license": None}, "nobody has stated a license", id="unstated"),
+        pytest.param(QWEN, {**CC_BY, "license": "unknown"}, "no license is stated there", id="stated unknown"),
+        pytest.param(QWEN, {**CC_BY, "license": "do what you want!"}, "no license expression", id="nonsense"),
         pytest.param(VICUNA, LLAMA_2_TEACHER, "may not improve", id="Llama-2 teaches Vicuna"),
         pytest.param(QWEN, LLAMA_3_TEACHER, "not allowed for this language model", id="Llama-3 teaches Qwen"),
         pytest.param(QWEN, LLAMA_31_TEACHER, "begins its name with Llama", id="Llama-3.1 teaches Qwen"),
@@ -158,8 +158,8 @@ def test_the_reason_stands_in_the_file_that_people_read(
 
 
 def test_what_the_publisher_states_stands_where_the_part_says_nothing() -> None:
-    facts = CardFacts(licences={PRIVATE: {"licence": "MIT", "evidence": "https://example.org/licence"}})
-    statement = compose_licences(RunRecord.from_dict(make_run(PRIVATE, CC_BY)), None, facts)
+    facts = CardFacts(licenses={PRIVATE: {"license": "MIT", "evidence": "https://example.org/licence"}})
+    statement = compose_licenses(RunRecord.from_dict(make_run(PRIVATE, CC_BY)), None, facts)
     part = statement.parts[0]
     assert (part.expression, part.why, part.evidence) == (
         "MIT",
@@ -169,15 +169,15 @@ def test_what_the_publisher_states_stands_where_the_part_says_nothing() -> None:
     assert statement.commercial == "yes"
 
 
-def test_a_folder_that_is_called_like_a_base_model_does_not_get_its_licence() -> None:
+def test_a_folder_that_is_called_like_a_base_model_does_not_get_its_license() -> None:
     run = make_run(QWEN, CC_BY)
     run["base_models"][0]["origin"] = "folder"
-    assert compose_licences(RunRecord.from_dict(run), None, CardFacts()).parts[0].declared == "unknown"
+    assert compose_licenses(RunRecord.from_dict(run), None, CardFacts()).parts[0].declared == "unknown"
 
 
 def test_the_data_of_every_stage_count() -> None:
     run = make_run(QWEN, CC_BY, previous=[make_run(QWEN, {**CC_BY_NC, "name": "first"})])
-    statement = compose_licences(RunRecord.from_dict(run), None, CardFacts())
+    statement = compose_licenses(RunRecord.from_dict(run), None, CardFacts())
     assert statement.commercial == "no"
     assert "(first)" in statement.summary
 
@@ -205,11 +205,11 @@ def test_a_statement_is_understood_or_unknown_and_never_taken_for_a_likely_one(
 
 
 @pytest.mark.parametrize(
-    ("licence", "said"),
+    ("license", "said"),
     [("free for good people", "'free for good people'"), ("GPL-3.0-only", "there is no rule for GPL-3.0-only")],
 )
-def test_what_was_not_understood_is_said(licence: str, said: str) -> None:
-    (problem,) = compose(QWEN, {"name": "x", "licence": licence}).problems
+def test_what_was_not_understood_is_said(license: str, said: str) -> None:
+    (problem,) = compose(QWEN, {"name": "x", "license": license}).problems
     assert said in problem
 
 
@@ -219,47 +219,47 @@ def test_every_rule_has_evidence_and_every_component_a_rule() -> None:
         assert term["commercial"] in VERDICTS, key
         assert term.get("url") or key == "LicenseRef-Unknown", key
     for component in table()["components"]:
-        assert component["licence"] in terms
+        assert component["license"] in terms
         assert component["url"].startswith("https://")
         assert component["read"], component
-    assert {alias["licence"] for alias in table()["aliases"]} <= set(terms)
+    assert {alias["license"] for alias in table()["aliases"]} <= set(terms)
 
 
 @pytest.mark.parametrize("name", list_packaged("mixture"))
-def test_every_licence_of_the_packaged_mixtures_is_understood(name: str) -> None:
+def test_every_license_of_the_packaged_mixtures_is_understood(name: str) -> None:
     mixture = yaml.safe_load((MIXTURES / f"{name}.yaml").read_text())
     for source in mixture["sources"]:
         for part in source.get("parts") or [source]:
-            for field in ("licence", "images_licence", "teacher_terms"):
+            for field in ("license", "images_license", "teacher_terms"):
                 if part.get(field):
                     assert read_terms(part[field]).problem is None, (part["name"], field)
 
 
-def test_llava_1_5_is_unclear_because_of_gpt_4_and_of_pictures() -> None:
+def test_llava_1_5_is_unclear_because_of_gpt_4_and_of_images() -> None:
     mixtures = [
         yaml.safe_load((MIXTURES / f"{name}.yaml").read_text())
         for name in ("llava-v1.5-pretrain-558k", "llava-v1.5-mix665k")
     ]
     run = make_run(VICUNA, *(source for mixture in mixtures for source in mixture["sources"]))
-    statement = compose_licences(RunRecord.from_dict(run), None, CardFacts())
+    statement = compose_licenses(RunRecord.from_dict(run), None, CardFacts())
     assert (statement.commercial, statement.hub_license) == ("unclear", "other")
     assert statement.metadata() == {"license": "other", "license_name": "composite", "license_link": "LICENSE.md"}
     teachers = {part.name.partition(",")[0]: part.commercial for part in statement.parts if part.kind == "teacher"}
     assert teachers["GPT-4-0314"] == "unclear"
 
 
-def test_notice_and_licence_are_written_for_people(tmp_path: Path) -> None:
+def test_notice_and_license_are_written_for_people(tmp_path: Path) -> None:
     paths = compose(LLAMA_31, GPT_4).write(tmp_path)
     assert [path.name for path in paths] == ["LICENSE.md", "NOTICE"]
-    notice, licence = (tmp_path / "NOTICE").read_text(), (tmp_path / "LICENSE.md").read_text()
+    notice, license = (tmp_path / "NOTICE").read_text(), (tmp_path / "LICENSE.md").read_text()
     assert notice.splitlines() == [
         "Llama 3.1 is licensed under the Llama 3.1 Community License, Copyright © Meta Platforms, Inc. "
         "All Rights Reserved.",
         "Built with Llama",
     ]
-    assert DISCLAIMER in licence
-    assert "begins with: Llama." in licence
-    assert "no models that compete with OpenAI" in licence
+    assert DISCLAIMER in license
+    assert "begins with: Llama." in license
+    assert "no models that compete with OpenAI" in license
 
 
 def test_the_dictionary_holds_every_part_and_the_summary() -> None:

@@ -25,7 +25,7 @@ from transformers_llava.hub.verification.checks.data_and_bases import check_part
 from .publications import whole_record
 
 
-def picture(color: str, format: str = "PNG") -> bytes:
+def image_bytes(color: str, format: str = "PNG") -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), color).save(stream, format)
     return stream.getvalue()
@@ -39,14 +39,14 @@ def record(name: str, image: str | None) -> dict[str, Any]:
 def home(folder: Path) -> Path:
     """A user's folder: four images that records name, one of them no image, and what nobody else should see."""
     files = {
-        "used.png": picture("red"),
-        "sub/used.jfif": picture("green", "JPEG"),
-        "no_suffix": picture("blue"),
+        "used.png": image_bytes("red"),
+        "sub/used.jfif": image_bytes("green", "JPEG"),
+        "no_suffix": image_bytes("blue"),
         "named.key": b"-----this is no image-----",
-        "Photos/2025/passport.jpg": picture("black", "JPEG"),
-        "held_out.png": picture("white"),
+        "Photos/2025/passport.jpg": image_bytes("black", "JPEG"),
+        "held_out.png": image_bytes("white"),
         ".env": b"PASSWORD=1",
-        ".cache/x.png": picture("pink"),
+        ".cache/x.png": image_bytes("pink"),
     }
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def packed(folder: Path, suffix: str) -> Path:
 
 
 def stage(recorded: list[dict[str, Any]], here: list[dict[str, str]], **more: Any) -> tuple[dict, dict]:
-    """A run record of one stage and its note of places; the lock is made from what lies on this machine."""
+    """A run record of one stage and its note of local paths; the lock is made from what lies on this machine."""
     config = MixtureConfig([{**source, **places} for source, places in zip(recorded, here, strict=True)])
     _, report = build_mixture(config)
     mixture = {**config.to_dict(), "sources": recorded}

@@ -43,10 +43,10 @@ if ours:
 model = AutoModelForImageTextToText.from_pretrained(name, revision=revision)
 processor = AutoProcessor.from_pretrained(name, revision=revision)
 answerer = pipeline("image-text-to-text", model=model, processor=processor)
-picture = Image.effect_mandelbrot((40, 30), (-2, -1.5, 1, 1.5), 50).convert("RGB")
-said = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "What is 3?"}]}]
+image = Image.effect_mandelbrot((40, 30), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+said = [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "What is 3?"}]}]
 answer = answerer(text=said, return_full_text=False, generate_kwargs={"max_new_tokens": 8, "do_sample": False})
-inputs = processor(images=picture, text="<image> What", return_tensors="pt")
+inputs = processor(images=image, text="<image> What", return_tensors="pt")
 with torch.no_grad():
     logits = model(**inputs).logits
 print(json.dumps([type(model).__name__, answer[0]["generated_text"], logits[0, -1, :8].tolist()]))
@@ -76,7 +76,7 @@ def api(loopback_hub: LoopbackHub) -> HfApi:
 
 
 @pytest.mark.parametrize("loopback_hub", ["lfs", "xet"], indirect=True)
-def test_a_stranger_loads_verifies_and_asks_what_was_published(
+def test_a_other_user_loads_verifies_and_asks_what_was_published(
     loopback_hub: LoopbackHub, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     repo_id = "loopback/tiny"
@@ -94,7 +94,7 @@ def test_a_stranger_loads_verifies_and_asks_what_was_published(
 
     assert main([*command, "--yes"]) == 0
     assert "nothing to send" in capsys.readouterr().out
-    verified = loopback_hub.start(*LLAVA, "verify", repo_id, caches=tmp_path / "stranger")
+    verified = loopback_hub.start(*LLAVA, "verify", repo_id, caches=tmp_path / "other_user")
     out, _ = verified.communicate(timeout=600)
     assert verified.returncode == 0, out
     assert all(f"L{level} OK" in out for level in (0, 1, 2)), out
@@ -102,7 +102,7 @@ def test_a_stranger_loads_verifies_and_asks_what_was_published(
     assert "skipped  expected digest: none was given" in out
     assert HfApi(endpoint=loopback_hub.endpoint, token=loopback_hub.token).repo_info(repo_id).sha == head
 
-    theirs = loopback_hub.run(ANSWER, repo_id, tag, "theirs", caches=tmp_path / "stranger")
+    theirs = loopback_hub.run(ANSWER, repo_id, tag, "theirs", caches=tmp_path / "other_user")
     ours = loopback_hub.run(ANSWER, str(checkpoint), "", "ours")
     assert theirs.returncode == ours.returncode == 0, theirs.stderr + ours.stderr
     their_class, their_answer, their_logits = eval(theirs.stdout.splitlines()[-1])
@@ -156,7 +156,7 @@ def test_files_differ_that_have_other_bytes_or_that_the_client_would_pass_over(a
     assert differing == [".cache/huggingface/x", "changed.txt", "new.txt"]
 
 
-def test_the_words_of_a_person_survive_the_next_publication(
+def test_the_words_of_a_user_survive_the_next_publication(
     loopback_hub: LoopbackHub, api: HfApi, copy: Publication
 ) -> None:
     publish(plan_publication(copy, "loopback/tiny", api), api, check_download=False)
@@ -164,7 +164,7 @@ def test_the_words_of_a_person_survive_the_next_publication(
     api.upload_file(
         repo_id="loopback/tiny", path_in_repo="README.md", path_or_fileobj=(card + "\nMy own words.\n").encode()
     )
-    api.upload_file(repo_id="loopback/tiny", path_in_repo="picture.png", path_or_fileobj=b"\x89PNG")
+    api.upload_file(repo_id="loopback/tiny", path_in_repo="image.png", path_or_fileobj=b"\x89PNG")
     (copy.folder / "README.md").write_text(card)
     plan = plan_publication(copy, "loopback/tiny", api)
     assert (plan.changed, plan.deleted) == ([], [])
@@ -422,7 +422,7 @@ def test_a_card_with_gaps_is_not_published_unless_wanted(checkpoint: Path, tmp_p
 def test_staging_twice_gives_the_same_manifest(checkpoint: Path, publication: Publication, tmp_path: Path) -> None:
     again = stage_publication(checkpoint, "loopback/tiny", tmp_path / "x", self_contained=True, allow_incomplete=True)
     assert again.manifest.digest == publication.manifest.digest
-    assert again.left_out[".cache"] == "it names places of this machine"
+    assert again.left_out[".cache"] == "it names paths of this machine"
     assert again.findings == []
 
 

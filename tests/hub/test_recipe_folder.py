@@ -119,7 +119,7 @@ def test_a_template_of_the_trainers_own_goes_along(checkpoint: Path) -> None:
     assert yaml.safe_load(texts["2_instruct.yaml"])["chat_template"] == "vicuna_v1"
 
 
-def test_a_source_without_pictures_needs_no_place_for_them(checkpoint: Path) -> None:
+def test_a_source_without_images_needs_no_path_for_them(checkpoint: Path) -> None:
     held = {"data/toys/train.json", "."}
     text = recipe_texts(read_checked_record(checkpoint), held.__contains__)["1_align.mixture.yaml"]
     assert "image_root" not in yaml.safe_load(text)["sources"][0]

@@ -18,7 +18,7 @@ from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.hub.cards import sections as card_parts
 from transformers_llava.hub.cards.loss_curve import losses_of
 from transformers_llava.hub.licenses.openness import write_openness
-from transformers_llava.hub.licenses.statement import compose_licences
+from transformers_llava.hub.licenses.statement import compose_licenses
 from transformers_llava.hub.recipe_folder import recipe_texts
 
 from .two_stages import shared_two_stages
@@ -169,13 +169,13 @@ def places_of(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 def read_everything(values: dict[str, Any], folder: Path) -> None:
-    """All that this room makes of a record without the weights beside it."""
+    """All that is made of a record without the weights beside it."""
     run, facts = RunRecord.from_dict(values), CardFacts()
     stages = run.stages
     texts = recipe_texts(run, lambda path: True)
     for text in texts.values():
         text.encode("utf-8")
-    statement = compose_licences(run, run.own.mixture_lock, facts)
+    statement = compose_licenses(run, run.own.mixture_lock, facts)
     statement.write(folder)
     write_openness(folder, run, statement)
     card_parts.summary_part(facts, stages)

@@ -175,7 +175,7 @@ def test_what_is_not_there_or_not_allowed_is_told_apart(hub: LoopbackHub, repo_i
 api.create_repo(repo, private=True)
 api.create_repo(repo, exist_ok=True)
 api.create_tag(repo, tag="v-1")
-reading, stranger = HfApi(token=sys.argv[2]), HfApi(token="hf_" + "x" * 34)
+reading, other_user = HfApi(token=sys.argv[2]), HfApi(token="hf_" + "x" * 34)
 answer(
     twice=refusal(api.create_repo, repo),
     tag_twice=refusal(api.create_tag, repo, tag="v-1"),
@@ -184,8 +184,8 @@ answer(
     repository=refusal(hf_hub_download, repo + "-nothing", "config.json"),
     reads=reading.file_exists(repo, ".gitattributes"),
     writes=refusal(reading.create_tag, repo, tag="v-2"),
-    stranger=refusal(stranger.model_info, repo),
-    nameless=refusal(stranger.whoami),
+    other_user=refusal(other_user.model_info, repo),
+    nameless=refusal(other_user.whoami),
     kept=api.whoami()["name"],
     refs=[ref.name for ref in api.list_repo_refs(repo).tags],
 )
@@ -198,7 +198,7 @@ answer(
         "repository": ["RepositoryNotFoundError", 404],
         "reads": True,
         "writes": ["HfHubHTTPError", 403],
-        "stranger": ["RepositoryNotFoundError", 404],
+        "other_user": ["RepositoryNotFoundError", 404],
         "nameless": ["HfHubHTTPError", 401],
         "kept": "loopback",
         "refs": ["v-1"],
@@ -412,7 +412,7 @@ def test_the_fixture_gives_a_hub_to_the_test_and_to_whatever_it_starts(loopback_
     assert path.is_relative_to(loopback_hub.caches)
 
 
-def test_a_person_is_told_what_to_export_and_finds_it_again_after_a_restart(
+def test_a_user_is_told_what_to_export_and_finds_it_again_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # tests/conftest.py has turned it on

@@ -83,7 +83,7 @@ def change_a_seed(folder: Path) -> None:
     path.write_text(path.read_text().replace("seed: 42", "seed: 43"))
 
 
-def change_a_licence(folder: Path) -> None:
+def change_a_license(folder: Path) -> None:
     path = folder / "LICENSE.md"
     path.write_text(path.read_text().replace("CC-BY-4.0", "CC0-1.0"))
 
@@ -112,7 +112,7 @@ TAMPERING: list[tuple[Callable[[Path], None], str, str]] = [
     (change_a_record, "L1 recipe/data/toys/train.json", "it has "),
     (change_a_setting, "L1 recipe/2_instruct.yaml", "learning_rate: run.json says 0.001, the file says 0.002"),
     (change_a_seed, "L1 recipe/1_align.yaml", "seed: run.json says 42, the file says 43"),
-    (change_a_licence, "L1 LICENSE.md", "CC0-1.0"),
+    (change_a_license, "L1 LICENSE.md", "CC0-1.0"),
     (change_the_card, "L1 README.md", "generated parts"),
     (swap_a_base_model, "L1 recipe/bases/vision_tower/model.safetensors", "it has "),
     (drop_a_file, "L1 NOTICE", "it is not there"),
@@ -236,7 +236,7 @@ def test_the_files_of_an_open_llava_publication_are_those_that_the_run_saved(
 
 def test_a_card_may_be_edited_outside_its_generated_parts(copy: Path) -> None:
     with (copy / "README.md").open("a") as file:
-        file.write("\nA person's own words.\n")
+        file.write("\nA user's own words.\n")
     assert verify(copy).passed
 
 

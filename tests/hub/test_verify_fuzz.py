@@ -103,7 +103,7 @@ def _is_same(ours: Path, theirs: Path) -> bool:
 
 def _is_said_or_the_same(name: str, report: VerificationReport, before: Path, after: Path) -> bool:
     """
-    The rule: a change passes only if the report names the file as skipped (unlisted and harmless; a person's words;
+    The rule: a change passes only if the report names the file as skipped (unlisted and harmless; a user's words;
     covered by the manifest alone; not here), or if what is compared is the same: tensors, whatever their file;
     messages and images of the records, whatever their container.
     """
@@ -130,7 +130,7 @@ def _same_tensors(before: Path, after: Path) -> bool:
 
 
 def _records(folder: Path) -> list[Any]:
-    """What was trained on: turns and bytes of images, without ids and places."""
+    """What was trained on: turns and bytes of images, without ids and paths."""
     with zipfile.ZipFile(folder / "recipe/data/toys/images.zip") as archive:
         return [
             (

@@ -222,7 +222,7 @@ def test_the_links_of_the_hub_cache_are_followed(whole: Path, tmp_path: Path, is
 
 
 UNLISTED = {
-    **dict.fromkeys(["notes.md", "picture.PNG", "paper/figure.pdf"], "skipped"),
+    **dict.fromkeys(["notes.md", "image.PNG", "paper/figure.pdf"], "skipped"),
     **dict.fromkeys(["merges.txt", "vocab.txt", "requirements.txt", "recipe/data/more.png", "recipe/x.md"], "failed"),
     **dict.fromkeys(
         [".cache/x.json", "recipe/.cache/huggingface/x", "a/.cache/x.bin", "x.py", "NOTICE.bin"], "failed"

@@ -1,4 +1,4 @@
-"""A tiny LLaVA trained in two stages through `llava train`, as a person would, to publish, verify and reproduce."""
+"""Train a tiny LLaVA in two stages through `llava train`, as a user would, to publish, verify and reproduce."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def train_two_stages(folder: Path, **changes: Any) -> Path:
         "name": "toys",
         "path": str(folder / "data/train.json"),
         "image_root": str(folder / "data/images"),
-        "licence": "CC-BY-4.0",
+        "license": "CC-BY-4.0",
         "provenance": "human",
     }
     align = {

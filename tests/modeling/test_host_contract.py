@@ -1,4 +1,4 @@
-"""What transformers promises its users of any image-text model, beside the built-in class where it has the same."""
+"""What transformers guarantees its users of any image-text model, beside the built-in class where it has the same."""
 
 from typing import Any
 
@@ -53,9 +53,7 @@ def test_an_id_without_a_row_runs_too_and_forgotten_pixels_are_named(caplog: pyt
     assert model(input_ids=torch.tensor([[1, 5]])).logits.shape == (1, 2, 260)
     assert caplog.text.count("image positions, but no images were given") == 1
     assert "pixel_values" in caplog.text
-    with pytest.raises(
-        ValueError, match=r"4 image positions, but the pictures give 0 features\. No pictures were given"
-    ):
+    with pytest.raises(ValueError, match=r"4 image positions, but the images give 0 features\. No images were given"):
         model.train()(input_ids=batch["input_ids"])
 
 

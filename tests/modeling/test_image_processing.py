@@ -53,7 +53,7 @@ def test_siglip_style_size_squashes() -> None:
     )  # the centre crop would have kept both halves' inner parts, too, but at scale 1
 
 
-def test_anyres_gives_the_whole_picture_then_the_canvas_row_by_row() -> None:
+def test_anyres_gives_the_whole_image_then_the_canvas_row_by_row() -> None:
     image = make_image(56, 56)
     batch = make_processor(image_aspect_ratio="anyres", image_grid_pinpoints=PINPOINTS)(image, return_tensors="pt")
     tiles = batch["pixel_values"]
@@ -65,7 +65,7 @@ def test_anyres_gives_the_whole_picture_then_the_canvas_row_by_row() -> None:
     assert batch["image_sizes"].tolist() == [[56, 56]]
 
 
-def test_pictures_of_one_batch_follow_one_another() -> None:
+def test_images_of_one_batch_follow_one_another() -> None:
     processor = make_processor(image_aspect_ratio="anyres", image_grid_pinpoints=PINPOINTS)
     batch = processor([make_image(20, 60), make_image(60, 60)], return_tensors="pt")
     assert batch["pixel_values"].shape[0] == 3 + 5
@@ -73,12 +73,12 @@ def test_pictures_of_one_batch_follow_one_another() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK", "I;16"])
-def test_every_picture_mode_becomes_rgb(mode: str) -> None:
+def test_every_image_mode_becomes_rgb(mode: str) -> None:
     image = Image.new(mode, (30, 30))
     assert make_processor()(image, return_tensors="pt")["pixel_values"].shape == (1, 3, 28, 28)
 
 
-def test_arrays_and_tensors_give_what_the_picture_gives() -> None:
+def test_arrays_and_tensors_give_what_the_image_gives() -> None:
     image = make_image()
     array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
@@ -97,13 +97,13 @@ def test_floats_between_0_and_1_are_padded_with_the_same_colour() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [
         ({"image_aspect_ratio": "crop"}, "image_aspect_ratio='crop'"),
         ({"image_aspect_ratio": "anyres"}, "image_grid_pinpoints"),
         ({"crop_size": {"height": 28, "width": 56}}, "square tiles"),
     ],
 )
-def test_settings_that_can_not_work_are_refused(settings: dict, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
+def test_settings_that_cannot_work_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make_processor(**settings)(make_image())

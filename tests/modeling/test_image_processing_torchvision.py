@@ -28,4 +28,4 @@ def test_tiles_equal_those_of_pil_but_for_interpolation(aspect_ratio: str, size:
     )
     assert torch.equal(expected["image_sizes"], actual["image_sizes"])
     assert expected["pixel_values"].shape == actual["pixel_values"].shape
-    assert (expected["pixel_values"] - actual["pixel_values"]).abs().mean() < 0.01  # of noise, the hardest picture
+    assert (expected["pixel_values"] - actual["pixel_values"]).abs().mean() < 0.01  # of noise, the hardest image

@@ -1,4 +1,4 @@
-"""The model on token ids of a few pictures: cut tower, projectors, scatter, loss, attention, generation."""
+"""The model on token ids of a few images: cut tower, projectors, scatter, loss, attention, generation."""
 
 import pytest
 import torch
@@ -99,7 +99,7 @@ def test_the_identity_projector_needs_equal_widths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "complaint"),
+    ("config", "message"),
     [
         ({"projector_type": "mlp0x_gelu"}, "projector_type='mlp0x_gelu'"),
         ({"vision_feature_layer": 4}, "vision_feature_layer=4 does not exist"),
@@ -108,10 +108,10 @@ def test_the_identity_projector_needs_equal_widths() -> None:
         ({"vision_config": AutoConfig.for_model("vit")}, "'vit' is not a known vision tower"),
     ],
 )
-def test_configurations_that_can_not_work_are_refused(config: dict, complaint: str) -> None:
+def test_configurations_that_cannot_work_are_refused(config: dict, message: str) -> None:
     from transformers_llava import OpenLlavaConfig
 
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         OpenLlavaConfig(**config) if "vision_config" in config else make_config(**config)
 
 
@@ -138,7 +138,7 @@ def test_other_decoders_answer_and_come_back_from_disk(text_config: object, tmp_
     assert model.generate(**batch, max_new_tokens=3, do_sample=False).shape[1] > batch["input_ids"].shape[1]
 
 
-def test_pictures_change_the_answer_and_their_order_matters() -> None:
+def test_images_change_the_answer_and_their_order_matters() -> None:
     model, batch = make_model(), make_batch(2)
     with torch.no_grad():
         logits = model(**batch).logits[0, -1]
@@ -147,19 +147,19 @@ def test_pictures_change_the_answer_and_their_order_matters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "num_images", "complaint"),
+    ("ids", "num_images", "message"),
     [
-        ([1, IMAGE, IMAGE, IMAGE, 9], 1, "3 image positions, but the pictures give 4 features"),
-        ([1, *[IMAGE] * 4, 9], 2, "4 image positions, but the pictures give 8 features"),
+        ([1, IMAGE, IMAGE, IMAGE, 9], 1, "3 image positions, but the images give 4 features"),
+        ([1, *[IMAGE] * 4, 9], 2, "4 image positions, but the images give 8 features"),
     ],
 )
-def test_a_wrong_number_of_positions_names_both_counts(ids: list[int], num_images: int, complaint: str) -> None:
+def test_a_wrong_number_of_positions_names_both_counts(ids: list[int], num_images: int, message: str) -> None:
     pixels = torch.zeros(num_images, 3, 28, 28)
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         make_model()(input_ids=torch.tensor([ids]), pixel_values=pixels)
 
 
-def test_pictures_beside_embeddings_are_refused() -> None:
+def test_images_beside_embeddings_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot be recognized"):
         make_model()(inputs_embeds=torch.zeros(1, 3, 64), pixel_values=torch.zeros(1, 3, 28, 28))
 
@@ -262,15 +262,15 @@ def test_a_frozen_bf16_tower_feeds_an_fp32_projector() -> None:
 
 @pytest.mark.parametrize("tower", ["clip", "siglip"])
 @pytest.mark.parametrize("merge", ["flat", "spatial", "spatial_unpad"])
-def test_tiled_pictures_of_different_shapes_in_one_batch(tower: str, merge: str) -> None:
+def test_tiled_images_of_different_shapes_in_one_batch(tower: str, merge: str) -> None:
     config = make_config(tower, image_aspect_ratio="anyres", image_grid_pinpoints=PINPOINTS, patch_merge_type=merge)
     model, processor = make_model(config), make_processor(config)
-    pictures = [make_image(50, 20, seed=1), make_image(20, 50, seed=2), make_image(60, 61, seed=3)]
+    shapes = [make_image(50, 20, seed=1), make_image(20, 50, seed=2), make_image(60, 61, seed=3)]
     texts = ["<image>a", "b<image>", "<image>c<image>"]
     with torch.no_grad():
-        together = processor(images=[*pictures, pictures[0]], text=texts, padding=True, return_tensors="pt")
+        together = processor(images=[*shapes, shapes[0]], text=texts, padding=True, return_tensors="pt")
         batched = model(**together).logits
-        for i, images in enumerate([[pictures[0]], [pictures[1]], [pictures[2], pictures[0]]]):
+        for i, images in enumerate([[shapes[0]], [shapes[1]], [shapes[2], shapes[0]]]):
             alone = model(**processor(images=images, text=texts[i], return_tensors="pt")).logits[0]
             assert torch.allclose(batched[i, -alone.shape[0] :], alone, atol=1e-4)
 
@@ -290,13 +290,13 @@ def test_padded_tiles_and_sizes_as_lists_are_accepted() -> None:
 
 def test_tiles_that_do_not_fit_the_sizes_are_refused() -> None:
     config = make_config(image_aspect_ratio="anyres", image_grid_pinpoints=PINPOINTS)
-    with pytest.raises(ValueError, match="holds 4 tiles, but 1 pictures"):
+    with pytest.raises(ValueError, match="holds 4 tiles, but 1 images"):
         make_model(config).get_image_features(torch.zeros(4, 3, 28, 28), [(20, 50)])
     with pytest.raises(ValueError, match="`image_sizes` was not given"):
         make_model(config).get_image_features(torch.zeros(3, 3, 28, 28))
 
 
-def test_one_tile_per_picture_on_a_tiled_checkpoint_is_closed_by_a_newline() -> None:
+def test_one_tile_per_image_on_a_tiled_checkpoint_is_closed_by_a_newline() -> None:
     config = make_config(image_aspect_ratio="anyres", image_grid_pinpoints=PINPOINTS, patch_merge_type="spatial_unpad")
     model, processor = make_model(config), make_processor(config)
     batch = processor(
@@ -327,13 +327,13 @@ def test_left_padded_batches_generate_what_single_prompts_do() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"num_beams": 3}, {"num_return_sequences": 2, "num_beams": 2}])
-def test_beams_see_the_pictures_of_their_own_prompt(settings: dict) -> None:
+def test_beams_see_the_images_of_their_own_prompt(settings: dict) -> None:
     model, processor = make_model(), make_processor()
-    pictures = [make_image(seed=seed) for seed in range(3)]
-    together = processor(images=pictures, text=["<image>a<image>", "b<image>"], padding=True, return_tensors="pt")
+    images = [make_image(seed=seed) for seed in range(3)]
+    together = processor(images=images, text=["<image>a<image>", "b<image>"], padding=True, return_tensors="pt")
     settings = {**settings, "max_new_tokens": 5, "do_sample": False}
     batched = model.generate(**together, **settings)[:, together["input_ids"].shape[1] :]
-    alone = processor(images=pictures[2], text="b<image>", return_tensors="pt")
+    alone = processor(images=images[2], text="b<image>", return_tensors="pt")
     expected = model.generate(**alone, **settings)[:, alone["input_ids"].shape[1] :]
     assert batched[-expected.shape[0] :, : expected.shape[1]].tolist() == expected.tolist()
 

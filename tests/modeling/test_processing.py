@@ -20,13 +20,13 @@ def with_image(messages: list[dict]) -> list[dict]:
     return [{**first, "content": [{"type": "image", "image": make_image()}, first["content"][1]]}, *rest]
 
 
-def test_a_marker_becomes_as_many_tokens_as_its_picture_costs(tiny_processor: OpenLlavaProcessor) -> None:
+def test_a_marker_becomes_as_many_tokens_as_its_image_costs(tiny_processor: OpenLlavaProcessor) -> None:
     inputs = tiny_processor(images=make_image(), text="a<image>b", return_tensors="pt")
     assert inputs["input_ids"].tolist()[0][1:-1] == [260] * 4
     assert set(inputs) == {"input_ids", "attention_mask", "pixel_values", "image_sizes"}
 
 
-def test_counting_needs_no_picture() -> None:
+def test_counting_needs_no_image() -> None:
     config = make_config(image_aspect_ratio="anyres", image_grid_pinpoints=PINPOINTS, patch_merge_type="spatial_unpad")
     processor = make_processor(config)
     for size in [(50, 20), (20, 50), (60, 61), (500, 3)]:
@@ -37,7 +37,7 @@ def test_counting_needs_no_picture() -> None:
 
 
 @pytest.mark.parametrize(("text", "num_images"), [("no marker", 1), ("<image><image>", 1), ("<image>", 0)])
-def test_markers_and_pictures_must_be_equally_many(
+def test_markers_and_images_must_be_equally_many(
     text: str, num_images: int, tiny_processor: OpenLlavaProcessor
 ) -> None:
     with pytest.raises(ValueError, match="<image> tokens"):
@@ -90,7 +90,7 @@ def test_a_saved_processor_comes_back_the_same(tmp_path: object) -> None:
     assert loaded.tokenizer.padding_side == "left"
 
 
-def test_an_empty_list_of_pictures_is_text_alone(tiny_processor: OpenLlavaProcessor) -> None:
+def test_an_empty_list_of_images_is_text_alone(tiny_processor: OpenLlavaProcessor) -> None:
     for images in ([], [[]], None):
         assert "pixel_values" not in tiny_processor(images=images, text=["Hi"], return_tensors="pt")
 

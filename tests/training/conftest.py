@@ -1,4 +1,4 @@
-"""Saved tiny parts, a data file of 24 records, and one function that runs a stage on them in this process."""
+"""Share saved tiny parts, a data file of 24 records, and one function that runs a stage on them in-process."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """LLaVA JSON: 24 records, every fourth without a picture, of different lengths."""
+    """LLaVA JSON: 24 records, every fourth without an image, of different lengths."""
     folder = tmp_path_factory.mktemp("data")
     records = []
     for i in range(24):

@@ -45,7 +45,7 @@ def cases(fields: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     records = []
     for number in range(24):
         record: dict[str, Any] = {"id": f"r{number}"}
-        if number % 8 == 0:  # one picture for two ranks, in most steps
+        if number % 8 == 0:  # one image for two ranks, in most steps
             tiny.make_image(seed=number).save(folder / f"{number}.png")
             record["image"] = f"{number}.png"
         question = ("<image>\n" if number % 8 == 0 else "") + f"What is {number}?"

@@ -49,8 +49,8 @@ class _FirstGradients(TrainerCallback):
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, Path | None]]:
-    """Questions and answers of many lengths; every fourth without a picture."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Questions and answers of many lengths; every fourth without an image."""
+    folder = tmp_path_factory.mktemp("images")
     found: list[tuple[str, str, Path | None]] = []
     for number in range(NUM_STEPS * BATCH):
         path = None

@@ -91,6 +91,6 @@ def test_a_record_of_another_format_or_order_changes_no_other_count(tmp_path: Pa
         ({"replicate": "random", "packed": True}, "repeats the original's padded batches"),
     ],
 )
-def test_what_can_not_be_replicated_is_refused(run: Callable, changes: dict, message: str) -> None:
+def test_what_cannot_be_replicated_is_refused(run: Callable, changes: dict, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         run(**changes)

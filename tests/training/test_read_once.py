@@ -13,7 +13,7 @@ import yaml
 from transformers_llava.artifacts.run_record import read_run_record
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.training import sft
-from transformers_llava.training.provenance import PLACES_NAME
+from transformers_llava.training.provenance import LOCAL_PATHS_NAME
 from transformers_llava.training.trainer import LlavaTrainer
 
 
@@ -93,7 +93,7 @@ def test_an_edit_during_the_run_is_not_recorded(
     record = read_run_record(folder)
     assert [(source["name"], source["num_examples"]) for source in record["mixture"]["sources"]] == [("toys", 16)]
     assert record["data"]["num_used"] == 16
-    places = json.loads((folder / PLACES_NAME).read_text())["sources"]
+    places = json.loads((folder / LOCAL_PATHS_NAME).read_text())["sources"]
     assert places == {"toys": {"path": str(data_file)}}
     assert record["chat_template"] == load_chat_template("vicuna_v1")
     assert (folder / "chat_template.jinja").read_text() == load_chat_template("vicuna_v1")

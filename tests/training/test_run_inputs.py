@@ -62,8 +62,8 @@ def test_a_template_of_ones_own_is_kept_with_the_run(run: Callable, tmp_path: Pa
 
 def test_a_mixture_goes_through_its_file_unchanged(tmp_path: Path) -> None:
     sources: list[Any] = [
-        {"name": "a", "path": "a.json", "weight": 0.5, "licence": "MIT", "filters": {"max_rounds": 3}},
-        {"name": "b", "path": "hf://datasets/o/n", "parts": [{"name": "p", "num_examples": 3, "licence": "x"}]},
+        {"name": "a", "path": "a.json", "weight": 0.5, "license": "MIT", "filters": {"max_rounds": 3}},
+        {"name": "b", "path": "hf://datasets/o/n", "parts": [{"name": "p", "num_examples": 3, "license": "x"}]},
     ]
     sources[1]["parts"][0]["provenance"] = "human"
     config = MixtureConfig(sources, seed=4, row_order="content")

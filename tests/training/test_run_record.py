@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from transformers_llava.artifacts.digests import combined_digest
-from transformers_llava.artifacts.run_record.portable_values import without_places
+from transformers_llava.artifacts.run_record.portable_values import without_absolute_paths
 from transformers_llava.artifacts.run_record.record_file import read_run_record, write_run_record
 from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 
@@ -41,7 +41,7 @@ def test_the_record_tells_what_was_run_on_what_and_what_came_of_it(run: Callable
     assert record["weights_sha256"] == digest
 
 
-def test_the_record_names_no_machine_person_or_place(run: Callable, tmp_path: Path, data_file: Path) -> None:
+def test_the_record_names_no_machine_user_or_path(run: Callable, tmp_path: Path, data_file: Path) -> None:
     broken = tmp_path / "broken.json"
     records = json.loads(data_file.read_text())
     for record in records:
@@ -82,7 +82,7 @@ def test_the_record_names_no_machine_person_or_place(run: Callable, tmp_path: Pa
     ],
 )
 def test_places_are_cut_to_their_last_part(value: object, expected: object) -> None:
-    assert without_places(value) == expected
+    assert without_absolute_paths(value) == expected
 
 
 def test_several_weight_files_have_one_digest_that_sha256sum_can_check() -> None:

@@ -1,4 +1,4 @@
-"""A run on data that is not perfect, and the messages of runs that can not start."""
+"""A run on data that is not perfect, and the messages of runs that cannot start."""
 
 import json
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def test_strict_stops_at_the_first_broken_record(run: Callable, imperfect: dict)
         run(train_data=[imperfect], strict=True)
 
 
-def test_long_examples_are_cut_and_those_that_can_not_be_are_counted(run: Callable) -> None:
+def test_long_examples_are_cut_and_those_that_cannot_be_are_counted(run: Callable) -> None:
     record = run("cut", max_length=230, num_train_epochs=1, chat_template="vicuna_v1")[1]
     lengths = record.data.to_dict()["lengths"]
     assert lengths["longest"] == 230
@@ -116,13 +116,13 @@ def test_the_sampler_gives_every_step_its_own_records(run: Callable, monkeypatch
         ({"chat_template": "vicuna_v11"}, "`chat_template`: .*vicuna"),
         ({"chat_template": None}, "neither the recipe nor the checkpoint has a chat template"),
         ({"train_data": "mixture.yaml"}, "'mixture.yaml' is neither a file nor a packaged mixture"),
-        ({"train_data": [{"name": "a", "paht": "b"}]}, "`train_data` can not be used: .*paht"),
-        ({"train_data": [{"name": "a", "path": "nowhere.json"}]}, "`train_data` can not be used: .*nowhere.json"),
+        ({"train_data": [{"name": "a", "paht": "b"}]}, "`train_data` cannot be used: .*paht"),
+        ({"train_data": [{"name": "a", "path": "nowhere.json"}]}, "`train_data` cannot be used: .*nowhere.json"),
         ({"language_model_name_or_path": "nobody/nothing"}, "recipe names .*nobody/nothing.* cannot be loaded"),
         ({"vision_tower_name_or_path": "./nowhere"}, "recipe names .*nowhere.* cannot be loaded"),
     ],
 )
-def test_a_run_that_can_not_start_says_why(run: Callable, changes: dict[str, Any], message: str) -> None:
+def test_a_run_that_cannot_start_says_why(run: Callable, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=f"(?s){message}"):
         run(**changes)
 

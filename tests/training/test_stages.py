@@ -1,4 +1,4 @@
-"""What learns in which stage, and that everything else stays bit for bit what it was."""
+"""What is trainable in which stage, and that everything else stays bit for bit what it was."""
 
 import json
 from collections.abc import Callable
@@ -143,7 +143,7 @@ def test_lora_changes_only_the_linear_layers_of_the_language_model_and_the_proje
     assert 0 < rows["language_model"]["trainable"] < 10_000
 
 
-def test_with_bf16_what_is_frozen_is_half_precision_and_what_learns_keeps_float32(run: Callable) -> None:
+def test_with_bf16_what_is_frozen_is_half_precision_and_what_is_trainable_keeps_float32(run: Callable) -> None:
     adapted = {"language_model": {"mode": "lora", "lora_rank": 4}}
     _, record = run(**adapted, bf16=True, num_train_epochs=1)
     rows = {row.component: row.to_dict()["dtype"] for row in record.components}

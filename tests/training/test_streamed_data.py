@@ -59,6 +59,6 @@ def test_what_is_left_out_is_counted_once_and_stands_in_a_file(run: Callable, da
         ({"train_data": [{"name": "x", "path": "none.json", "weight": 2.0}]}, "asks for weight"),
     ],
 )
-def test_a_stream_that_can_not_run_says_why(run: Callable, changes: dict[str, Any], message: str) -> None:
+def test_a_stream_that_cannot_run_says_why(run: Callable, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         run(**{**STREAM, **changes})

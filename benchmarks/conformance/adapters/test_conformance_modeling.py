@@ -1,4 +1,4 @@
-"""Our model classes under transformers' own tests of image-text models; runs inside the fetched suite."""
+"""Put our model classes under transformers' own tests of image-text models; runs inside the fetched suite."""
 
 import unittest
 from typing import Any

@@ -1,4 +1,4 @@
-"""Our processors, and the built-in ones from the same parts, under transformers' own tests; run in the suite."""
+"""Put our processors and the built-in ones under transformers' own tests; runs inside the fetched suite."""
 
 import importlib.util
 import os

@@ -1,1 +1,1 @@
-"""What lies on disk: how files are read that somebody else may have written, and within which bounds."""
+"""Read what lies on disk, which somebody else may have written, within stated bounds."""

@@ -1,4 +1,4 @@
-"""Read `card.yaml`: the facts about a model that only a person can state."""
+"""Read `card.yaml`: the facts about a model that only a user can state."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -12,7 +12,7 @@ FACTS_NAME = "card.yaml"  # beside a checkpoint, and in a publication
 
 
 class CardFactsError(ValueError):
-    """A `card.yaml` that can not be used: no YAML, or a field that would have no effect."""
+    """A `card.yaml` that cannot be used: no YAML, or a field that would have no effect."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class CardFacts:
     Args:
         title (`str`, *optional*): Heading of the card; the name of the repository by default.
         summary (`str`, *optional*): What it is, in one paragraph.
-        intended_use, out_of_scope, limitations (`str`, *optional*): In a person's words.
+        intended_use, out_of_scope, limitations (`str`, *optional*): In a user's words.
         contact (`str`, *optional*): Where to ask.
         language (`list[str]`): ISO codes.
         tags (`list[str]`): More words for the Hub's search.
         prompt (`str`): The question in the usage example.
         hardware, time (`str`, *optional*): In place of the recorded ones, for a model that was not trained here.
         evaluation (`list[dict]`): Results with `task`, `metric`, `value`, and whose they are: `measured_by`, `source`.
-        licences (`dict`): Component, its role, or source -> {licence, evidence}: for parts that state none themselves.
-            In the file a license alone does as well (`language_model: MIT`), and `license` in place of `licence`.
+        licenses (`dict`): Component, its role, or source -> {license, evidence}: for parts that state none themselves.
+            In the file a license alone does as well (`language_model: MIT`), and the old spelling of these names.
         citations (`list[str]`): BibTeX.
         notes (`list[str]`): What else a reader must know, such as that the weights are not ours.
         usage (`str`, *optional*): In place of the usual lines, for what is no whole model.
@@ -50,11 +50,11 @@ class CardFacts:
     contact: str | None = None
     language: list[str] = field(default_factory=lambda: ["en"])
     tags: list[str] = field(default_factory=list)
-    prompt: str = "What is in this picture?"
+    prompt: str = "What is in this image?"
     hardware: str | None = None
     time: str | None = None
     evaluation: list[dict[str, Any]] = field(default_factory=list)
-    licences: dict[str, dict[str, str]] = field(default_factory=dict)
+    licenses: dict[str, dict[str, str]] = field(default_factory=dict)
     citations: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     usage: str | None = None
@@ -75,7 +75,7 @@ def read_card_facts(path: str | Path) -> CardFacts:
         values = read_yaml(path, kind=(dict, type(None))) or {}
     except (DocumentError, FileNotFoundError) as error:
         raise CardFactsError(f"the facts of the card cannot be read: {error}") from error
-    values = _one_spelling(values, "licenses", "licences", repr(path.name))
+    values = _one_spelling(values, _OLD_LICENSES, "licenses", repr(path.name))
     known = {one.name: one for one in fields(CardFacts)}
     if unknown := sorted(str(name) for name in values.keys() - known.keys()):
         raise CardFactsError(f"{path.name!r} has {unknown!r}. Known are {', '.join(known)}.")
@@ -110,6 +110,7 @@ def check_result(one: Any, where: str) -> dict[str, Any]:
     return one
 
 
+_OLD_LICENSE, _OLD_LICENSES = "licence", "licences"  # the old spelling, read as `license`
 _OF_A_RESULT = {
     *("task", "metric", "value", "num_examples", "protocol", "harness", "harness_version", "dataset"),
     *("dataset_revision", "dataset_id", "task_id", "measured_by", "source"),
@@ -126,8 +127,8 @@ def _checked(value: Any, name: str, file: str) -> Any:
         if not isinstance(value, list):
             raise CardFactsError(f"{file}: `evaluation` takes a list, and has {_shown(value)}.")
         return [check_result(one, f"{file}: `evaluation[{number}]`") for number, one in enumerate(value)]
-    if name == "licences":
-        return _licences(value, file)
+    if name == "licenses":
+        return _licenses(value, file)
     if name in _LISTS:
         if not isinstance(value, list):
             raise CardFactsError(f"{file}: `{name}` takes a list, and has {_shown(value)}.")
@@ -144,34 +145,34 @@ def _checked(value: Any, name: str, file: str) -> Any:
     return value
 
 
-def _licences(value: Any, file: str) -> dict[str, dict[str, str]]:
+def _licenses(value: Any, file: str) -> dict[str, dict[str, str]]:
     if not isinstance(value, dict):
         raise CardFactsError(
-            f"{file}: `licences` takes names with their license, such as {{language_model: MIT}}, and has "
+            f"{file}: `licenses` takes names with their license, such as {{language_model: MIT}}, and has "
             f"{_shown(value)}."
         )
     found = {}
     for name, one in value.items():
-        where = f"{file}: `licences.{name}`"
-        stated = {"licence": one} if isinstance(one, str) else one
+        where = f"{file}: `licenses.{name}`"
+        stated = {"license": one} if isinstance(one, str) else one
         if not isinstance(stated, dict):
             raise CardFactsError(
-                f"{where} takes a license, or {{licence: ..., evidence: ...}}, and has {_shown(one)}."
+                f"{where} takes a license, or {{license: ..., evidence: ...}}, and has {_shown(one)}."
             )
-        stated = _one_spelling(stated, "license", "licence", where)
-        if unknown := sorted(str(key) for key in stated.keys() - {"licence", "evidence"}):
-            raise CardFactsError(f"{where} has {unknown!r}. Known are licence, evidence.")
+        stated = _one_spelling(stated, _OLD_LICENSE, "license", where)
+        if unknown := sorted(str(key) for key in stated.keys() - {"license", "evidence"}):
+            raise CardFactsError(f"{where} has {unknown!r}. Known are license, evidence.")
         for key, text in stated.items():
             if not isinstance(text, str):
                 raise CardFactsError(f"{where}: `{key}` takes text, and has {_shown(text)}.")
-        if not stated.get("licence", "").strip():
+        if not stated.get("license", "").strip():
             raise CardFactsError(f"{where} states no license.")
         found[str(name)] = stated
     return found
 
 
 def _one_spelling(values: dict[Any, Any], other: str, ours: str, where: str) -> dict[Any, Any]:
-    """A mapping in which `license` is spelt as our fields are."""
+    """A mapping in which the license is spelt as our fields are."""
     if other in values and ours in values:
         raise CardFactsError(f"{where} has both `{other}` and `{ours}`. Keep one of them.")
     return {ours if name == other else name: value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Every bound on input that somebody else may have written, in one place."""
+"""State every bound on input that somebody else may have written, in one place."""
 
 # Documents (JSON, YAML): a run record of 5,198 steps is below 2 MB, a manifest of 10,000 files below 4 MB.
 MAX_JSON_BYTES = 64 * 2**20
@@ -63,7 +63,7 @@ MAX_SOURCE_WEIGHT = 1000
 
 # Publications: what `llava verify` lists, reads and says.
 MAX_PUBLICATION_ENTRIES = 200_000  # files and folders that are listed; the Hub advises below 100,000 files
-MAX_CARD_BYTES = 2**20  # a generated card has 6 kB; a person adds pages, not a megabyte
+MAX_CARD_BYTES = 2**20  # a generated card has 6 kB; a user adds pages, not a megabyte
 MAX_CARD_MARKERS = 200  # each is searched for its other half, so the time grows with their number
 MAX_TEXT_BYTES = 16 * 2**20  # a recipe's file, LICENSE.md, NOTICE: compared line by line
 MAX_NAMED_FINDINGS = 50  # per check; more are counted
@@ -83,7 +83,7 @@ MAX_PROCESSES = 65_536  # processes of a run, and threads of one of them
 MAX_BATCH = 1_000_000  # examples of a micro-batch, and micro-batches of a step
 
 # Publications: how many files are looked at before it is called none of ours.
-MAX_PUBLICATION_FILES = 2_000_000  # a mixture of single pictures; LLaVA-1.5's has 665,298
+MAX_PUBLICATION_FILES = 2_000_000  # a mixture of single images; LLaVA-1.5's has 665,298
 MAX_FOLDER_DEPTH = 32  # folders in each other
 MAX_REPLAY_STEP_DIGITS = 9  # of the N in checkpoint-N
 

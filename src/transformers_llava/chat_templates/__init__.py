@@ -1,4 +1,4 @@
-"""Names of conversation templates to their Jinja source.
+"""Find the Jinja source of a conversation template by its name.
 
 Every template is one `.jinja` file beside this one. The comment at its top says what it is: name, aliases (other names
 under which the originals know the same text), family, separator style and `version` of the original, the string that

@@ -1,4 +1,4 @@
-"""A recipe and an accelerate configuration to the processes that train, or to a refusal that says why not."""
+"""Start the processes that train, from a recipe and an accelerate configuration, or refuse and say why."""
 
 import os
 import shlex
@@ -215,7 +215,7 @@ def _num_gpus() -> int:
 
 
 def _threads(settings: AccelerateConfig) -> int:
-    """Said outright, because accelerate counts physical cores, which containers often can not tell."""
+    """Said outright, because accelerate counts physical cores, which containers often cannot tell."""
     if "OMP_NUM_THREADS" in os.environ:
         return int(os.environ["OMP_NUM_THREADS"])
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,7 +2,7 @@
 
 
 class CommandError(ValueError):
-    """Cause, consequence and remedy for the person at the terminal; shown without a traceback, exit status 2."""
+    """Cause, consequence and remedy for the user at the terminal; shown without a traceback, exit status 2."""
 
 
 __all__ = ["CommandError"]

@@ -43,11 +43,11 @@ class ConfigReport:
 @dataclass(frozen=True)
 class ParityCase:
     """
-    One picture with one prompt.
+    One image with one prompt.
 
     Attributes:
         prompt (`str`)
-        size (`tuple[int, int]`): (width, height) of the picture; `None` for text alone.
+        size (`tuple[int, int]`): (width, height) of the image; `None` for text alone.
         token_ids_equal, greedy_equal (`bool`): Of the input and of the answer.
         pixels (`float`): Largest absolute difference.
         features, logits (`float`): Largest difference, relative to the largest value.
@@ -141,7 +141,7 @@ class ConversionReport:
         config ([`ConfigReport`]): Every field of its configuration, on the way to ours.
         export ([`ConfigReport`], *optional*): Every field of ours, on the way to the built-in class's.
         weights (`list[KeyAccount]`): Every weight.
-        notes (`list[str]`): What a person should know: resized embeddings, what will differ in built-in classes.
+        notes (`list[str]`): What a user should know: resized embeddings, what will differ in built-in classes.
         files (`list[str]`): Written.
         parity ([`ParityReport`], *optional*): Of `check_parity=True`.
     """

@@ -66,7 +66,7 @@ def convert_checkpoint(
         dtype (`str` or `torch.dtype`, *optional*): Cast weights, for example to `"bfloat16"`; kept as they are by
             default.
         max_shard_size (`int` or `str`, *optional*, defaults to `"5GB"`)
-        check_parity (`bool`, *optional*, defaults to `False`): Run pictures and prompts through source and target.
+        check_parity (`bool`, *optional*, defaults to `False`): Run images and prompts through source and target.
         with_code (`bool`, *optional*, defaults to `False`): Add the files by which `trust_remote_code=True` finds this
             package.
 

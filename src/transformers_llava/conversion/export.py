@@ -143,11 +143,11 @@ def save_builtin_processor(processor: OpenLlavaProcessor, config: OpenLlavaConfi
 
 
 def builtin_differences(config: OpenLlavaConfig) -> list[str]:
-    """What a person should know about the built-in class's results, which the original does otherwise."""
+    """What a user should know about the built-in class's results, which the original does otherwise."""
     notes = []
     if builtin_type(config) == "llava_next":
         notes.append(
-            "llava_next rounds where the original truncates when it unpads: a few picture sizes get one row or column "
+            "llava_next rounds where the original truncates when it unpads: a few image sizes get one row or column "
             "more"
         )
         notes.append(
@@ -155,7 +155,7 @@ def builtin_differences(config: OpenLlavaConfig) -> list[str]:
         )
     if config.max_sequence_length:
         notes.append(
-            f"the original cuts sequences to {config.max_sequence_length} positions, pictures included; built-in "
+            f"the original cuts sequences to {config.max_sequence_length} positions, images included; built-in "
             "classes do not"
         )
     text = config.text_config

@@ -21,7 +21,7 @@ def check_parity(
     source: str | Path,
     target: str | Path,
     *,
-    pictures: Sequence[Image.Image] | None = None,
+    images: Sequence[Image.Image] | None = None,
     prompts: Sequence[str] = PROMPTS,
     max_new_tokens: int = 8,
     dtype: torch.dtype | None = None,
@@ -34,9 +34,9 @@ def check_parity(
         source (`str`): Folder of any kind that this package reads.
         target (`str`): Folder of an open_llava or built-in checkpoint; loaded by the class that its configuration
             names.
-        pictures (`Sequence[PIL.Image]`, *optional*): Five generated ones by default: square, wide, tall, small,
+        images (`Sequence[PIL.Image]`, *optional*): Five generated ones by default: square, wide, tall, small,
             photo-like.
-        prompts (`Sequence[str]`, *optional*): Questions about each; the first is also asked without a picture.
+        prompts (`Sequence[str]`, *optional*): Questions about each; the first is also asked without an image.
         max_new_tokens (`int`, *optional*, defaults to 8): Length of the greedy answers.
         dtype (`torch.dtype`, *optional*): Precision that the conversion rounded the weights to. The source's are
             rounded likewise before the comparison, which then shows the conversion and not the rounding.
@@ -49,9 +49,9 @@ def check_parity(
         for parameter in first[0].parameters():
             parameter.data = parameter.data.to(dtype).float()
     side = int(getattr(first[0].config.vision_config, "image_size", 336))
-    pictures = list(pictures) if pictures is not None else _pictures(side)
+    images = list(images) if images is not None else _images(side)
     for prompt in prompts:
-        report.cases += [_compare(first, second, prompt, picture, max_new_tokens) for picture in pictures]
+        report.cases += [_compare(first, second, prompt, image, max_new_tokens) for image in images]
     report.cases.append(_compare(first, second, prompts[0], None, max_new_tokens))
     return report
 
@@ -81,17 +81,17 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _compare(
-    first: tuple[Any, Any], second: tuple[Any, Any], prompt: str, picture: Image.Image | None, max_new_tokens: int
+    first: tuple[Any, Any], second: tuple[Any, Any], prompt: str, image: Image.Image | None, max_new_tokens: int
 ) -> ParityCase:
-    a = _run(*first, prompt, picture, max_new_tokens)
-    b = _run(*second, prompt, picture, max_new_tokens)
+    a = _run(*first, prompt, image, max_new_tokens)
+    b = _run(*second, prompt, image, max_new_tokens)
     columns = min(a["logits"].shape[-1], b["logits"].shape[-1])
     widest = max((a, b), key=lambda run: run["logits"].shape[-1])
     # An export fills its table up so that the image token has a row; any other difference is one of the vocabulary.
     fits = widest["logits"].shape[-1] in (columns, padded_rows(widest["image_token_id"]))
     return ParityCase(
         prompt=prompt,
-        size=None if picture is None else picture.size,
+        size=None if image is None else image.size,
         token_ids_equal=a["ids"] == b["ids"],
         pixels=_difference(a["pixels"], b["pixels"], relative=False),
         features=_difference(a["features"], b["features"]),
@@ -102,16 +102,16 @@ def _compare(
 
 
 @torch.no_grad()
-def _run(model: Any, processor: Any, prompt: str, picture: Image.Image | None, max_new_tokens: int) -> dict[str, Any]:
-    content: list[dict[str, str]] = [{"type": "image"}] if picture is not None else []
+def _run(model: Any, processor: Any, prompt: str, image: Image.Image | None, max_new_tokens: int) -> dict[str, Any]:
+    content: list[dict[str, str]] = [{"type": "image"}] if image is not None else []
     messages = [{"role": "user", "content": [*content, {"type": "text", "text": prompt}]}]
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    pictures = {} if picture is None else {"images": [picture]}
-    inputs = processor(text=[text], return_tensors="pt", **pictures)
+    images = {} if image is None else {"images": [image]}
+    inputs = processor(text=[text], return_tensors="pt", **images)
     image_token_id = model.config.image_token_id
     ids = [-200 if token == image_token_id else token for token in inputs["input_ids"][0].tolist()]
     pixels = features = torch.zeros(0)
-    if picture is not None:
+    if image is not None:
         pixels = inputs["pixel_values"].flatten(end_dim=-4)
         sizes = {"image_sizes": inputs["image_sizes"]} if "image_sizes" in inputs else {}
         features = torch.cat(list(model.get_image_features(inputs["pixel_values"], **sizes).pooler_output))
@@ -135,7 +135,7 @@ def _difference(a: torch.Tensor, b: torch.Tensor, *, relative: bool = True) -> f
     return float((a - b).abs().max()) / max(scale, 1e-12)
 
 
-def _pictures(side: int) -> list[Image.Image]:
+def _images(side: int) -> list[Image.Image]:
     """Smooth colours with noise, from a fixed seed, in shapes that take different ways through the preprocessing."""
     generator = torch.Generator().manual_seed(0)
     sizes = [
@@ -145,15 +145,15 @@ def _pictures(side: int) -> list[Image.Image]:
         (side // 2, side // 3),
         (3 * side, 2 * side + 7),
     ]
-    pictures = []
+    images = []
     for width, height in sizes:
         x = torch.linspace(0, 1, width)[None, :, None]
         y = torch.linspace(0, 1, height)[:, None, None]
         phase = torch.rand(3, generator=generator)
         smooth = torch.sin(6.28 * (x * phase + y * (1 - phase) + phase)) * 90 + 128
         pixels = smooth + torch.randn(height, width, 3, generator=generator) * 20
-        pictures.append(Image.fromarray(pixels.clamp(0, 255).to(torch.uint8).numpy()))
-    return pictures
+        images.append(Image.fromarray(pixels.clamp(0, 255).to(torch.uint8).numpy()))
+    return images
 
 
 __all__ = ["check_parity"]

@@ -1,1 +1,1 @@
-"""Raw records in, batches out: formats, images, mixtures, encoding, packing, collating."""
+"""Turn raw records into batches: formats, images, mixtures, encoding, packing, collating."""

@@ -1,4 +1,4 @@
-"""Encoded examples and lengths to something a person can look at: supervised tokens in green, histograms."""
+"""Show encoded examples and lengths so that a user can judge them: supervised tokens in green, histograms."""
 
 import contextlib
 import html
@@ -17,7 +17,7 @@ _GREEN, _GREY, _RESET = "\x1b[32m", "\x1b[90m", "\x1b[0m"
 
 def render_example(encoded: EncodedExample, processor: Any, *, format: Literal["ansi", "html"] = "ansi") -> str:
     """
-    The text that the model sees, with what it is trained to write in green and each picture as one grey mark.
+    The text that the model sees, with what it is trained to write in green and each image as one grey mark.
 
     Args:
         encoded (`EncodedExample`):
@@ -45,7 +45,7 @@ def plot_histograms(values: Mapping[str, Sequence[float]], path: str | Path) -> 
 
     Args:
         values (`Mapping`):
-            What to count, for example `{"tokens per example": [...], "picture width": [...]}`.
+            What to count, for example `{"tokens per example": [...], "image width": [...]}`.
         path (`str` or `Path`):
             The file to write.
 
@@ -57,7 +57,7 @@ def plot_histograms(values: Mapping[str, Sequence[float]], path: str | Path) -> 
     except ImportError as error:
         raise ValueError(
             "histograms need matplotlib, which is not installed, so nothing was drawn. Install it with "
-            "`pip install 'transformers-llava[inspect]'`, or leave the picture out."
+            "`pip install 'transformers-llava[inspect]'`, or leave the image out."
         ) from error
 
     figure = Figure(figsize=(4.5 * len(values), 3.2), layout="constrained")
@@ -70,7 +70,7 @@ def plot_histograms(values: Mapping[str, Sequence[float]], path: str | Path) -> 
 
 
 def image_sizes(examples: Iterable[Example], *, at_most: int = 5000) -> list[tuple[int, int]]:
-    """(width, height) of the first distinct pictures, from their headers; one that cannot be read is left out."""
+    """(width, height) of the first distinct images, from their headers; one that cannot be read is left out."""
     sizes: list[tuple[int, int]] = []
     seen: set[str] = set()
     for example in examples:

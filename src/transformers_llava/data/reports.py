@@ -1,4 +1,4 @@
-"""What became of every record: counted, with its reason, and a digest of what was kept."""
+"""Report what became of every record: counted, with its reason, and a digest of what was kept."""
 
 import hashlib
 from collections import Counter
@@ -43,11 +43,11 @@ class SourceReport:
     examples: dict[str, list[Rejection]] = field(default_factory=dict)  # reason -> the first few of them
     notes: Counter[str] = field(default_factory=Counter)  # what was changed in records that were kept
     num_repeated_ids: int = 0  # records, kept or not, whose id had occurred before
-    num_images: int = 0  # distinct pictures
+    num_images: int = 0  # distinct images
     digest: str = ""  # of the kept records, whatever their order, folder or format
     digest_covers: str = ""
-    licence: str | None = None
-    licence_url: str | None = None
+    license: str | None = None
+    license_url: str | None = None
     provenance: str | None = None
     folders: Counter[str] = field(default_factory=Counter)  # records per image folder, where these were published
 
@@ -101,7 +101,7 @@ class MixtureReport:
         return "sha256:" + hashlib.sha256("\n".join([*lines, f"seed {self.seed}"]).encode()).hexdigest()
 
     def content_key(self) -> str | None:
-        """A word for the rows in their order, pictures included; None where pictures were not read as a whole."""
+        """A word for the rows in their order, images included; None where images were not read as a whole."""
         covers_images = all("image bytes" in source.digest_covers for source in self.sources if source.num_images)
         return self.order_digest if covers_images else None
 
@@ -123,12 +123,12 @@ class MixtureReport:
     def to_markdown(self) -> str:
         """The mixture table of the model card, and under it what was left out."""
         lines = [
-            "| source | read | kept | used | proportion | pictures | licence |",
+            "| source | read | kept | used | proportion | images | license |",
             "|---|---:|---:|---:|---:|---:|---|",
         ]
         lines += [
             f"| {_cell(source.name)} | {source.num_read:,} | {source.num_kept:,} | {source.num_used:,} "
-            f"| {self.proportion(source):.1%} | {source.num_images:,} | {_cell(source.licence or 'not stated')} |"
+            f"| {self.proportion(source):.1%} | {source.num_images:,} | {_cell(source.license or 'not stated')} |"
             for source in self.sources
         ]
         if self.num_dropped:

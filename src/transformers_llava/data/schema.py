@@ -1,4 +1,4 @@
-"""The types that travel between the stages of the data's way: Example, EncodedExample, and the error of one record."""
+"""Define the types that travel between the steps of the data: Example, EncodedExample, the error of one record."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
@@ -11,7 +11,7 @@ IGNORE_INDEX = -100  # a position without a label; the value torch's cross entro
 
 
 class ContentPart(TypedDict):
-    """One part of a message. An image part says only *where* an image stands; the picture is in `Example.images`."""
+    """One part of a message. An image part says only *where* an image stands; its pixels are in `Example.images`."""
 
     type: Literal["text", "image"]
     text: NotRequired[str | None]  # None (or absent) for an image part: Arrow fills the missing field with null
@@ -25,7 +25,7 @@ class Message(TypedDict):
 
 
 class ImageReference(TypedDict):
-    """An undecoded picture: its bytes, or where they are. `path` is a file, or `zip://member::archive`."""
+    """An undecoded image: its bytes, or where they are. `path` is a file, or `zip://member::archive`."""
 
     bytes: bytes | None
     path: str | None
@@ -77,8 +77,8 @@ class RecordError(ValueError):
         self.record_id = record_id
         self.message = message
 
-    def of(self, record_id: str) -> "RecordError":
-        """The same complaint, now that the name of the record is known."""
+    def with_record_id(self, record_id: str) -> "RecordError":
+        """The same error, now that the name of the record is known."""
         return RecordError(self.reason, self.message, record_id=record_id)
 
     def __reduce__(self) -> tuple[Any, ...]:  # keyword-only arguments need help to cross process borders
@@ -96,7 +96,7 @@ class EncodedExample:
     input_ids: torch.Tensor  # (T,) int64
     labels: torch.Tensor  # (T,) int64, IGNORE_INDEX where unsupervised
     pixel_values: torch.Tensor | None  # (num_tiles, 3, H, W), all tiles of all images in order
-    image_sizes: torch.Tensor | None  # (num_images, 2), (height, width) of the original pictures
+    image_sizes: torch.Tensor | None  # (num_images, 2), (height, width) of the original images
     id: str
     source: str
 

@@ -26,8 +26,8 @@ def main() -> None:
 
 
 def _content(entry: dict[str, Any]) -> list[dict[str, str]]:
-    picture = [{"type": "image", "path": entry["image"]}] if entry["image"] else []
-    return [*picture, {"type": "text", "text": entry["question"]}]
+    image = [{"type": "image", "path": entry["image"]}] if entry["image"] else []
+    return [*image, {"type": "text", "text": entry["question"]}]
 
 
 if __name__ == "__main__":

@@ -31,17 +31,17 @@ from transformers_llava.evaluation.exact_match import AnsweredQuestion, evaluate
 
 logger = logging.getLogger(__name__)
 
-_APACHE = {"licence": "Apache-2.0", "licence_url": "https://www.apache.org/licenses/LICENSE-2.0"}
-LICENCES = {  # as in mixtures/demo.yaml
+_APACHE = {"license": "Apache-2.0", "license_url": "https://www.apache.org/licenses/LICENSE-2.0"}
+LICENSES = {  # as in mixtures/demo.yaml
     "scenes": {**_APACHE, "provenance": "rules: drawn and described by this package"},
     "digits": {
-        "licence": "CC-BY-4.0",
-        "licence_url": "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+        "license": "CC-BY-4.0",
+        "license_url": "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
         "provenance": "human",
     },
     "text_only": {**_APACHE, "provenance": "rules: written by this package"},
 }
-NUM_SAMPLES = 8  # pictures per source in the report, asked again by a fresh process
+NUM_SAMPLES = 8  # images per source in the report, asked again by a fresh process
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def run_demo(output_dir: Path, *, seed: int = 0) -> DemoReport:
         _train("tiny/1_align", folders.align, seed, _align_fields(sources, folders))
         _say("4/6", "stage 2: projector and language model learn to answer")
         _train("tiny/2_instruct", folders.checkpoint, seed, _instruct_fields(sources, folders))
-        _say("5/6", "evaluating on held-out pictures, with and without looking at them")
+        _say("5/6", "evaluating on held-out images, with and without looking at them")
         accuracies, samples = _evaluate(folders.checkpoint, sources)
         _say("6/6", "asking a fresh process that has only the saved folder")
         samples = _ask_fresh_process(folders.checkpoint, samples)
@@ -140,12 +140,12 @@ def _source(source: SourceFiles, file: Path) -> dict[str, Any]:
         "name": source.name,
         "path": str(file),
         "image_root": str(source.image_root),
-        **LICENCES[source.name],
+        **LICENSES[source.name],
     }
 
 
 def _train(recipe: str, output_dir: Path, seed: int, fields: dict[str, Any]) -> None:
-    """Runs `llava train` as a person would; its progress shows, its printed log goes to a file."""
+    """Runs `llava train` as a user would; its progress shows, its printed log goes to a file."""
     output_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "transformers_llava_cli", "train", "--config", recipe]
     command += ["--accelerate_config", "cpu", "--output_dir", str(output_dir), "--seed", str(seed)]
@@ -156,7 +156,7 @@ def _train(recipe: str, output_dir: Path, seed: int, fields: dict[str, Any]) -> 
         finished = subprocess.run(command, stdout=file, check=False)
     if finished.returncode != 0:
         raise RuntimeError(
-            f"`llava train --config {recipe}` ended with status {finished.returncode}, so the demo can not go on. The "
+            f"`llava train --config {recipe}` ended with status {finished.returncode}, so the demo cannot go on. The "
             f"message above says why; what it printed before is in {log}."
         )
 
@@ -171,9 +171,9 @@ def _evaluate(checkpoint: Path, sources: Sequence[SourceFiles]) -> tuple[list[So
             continue
         config = SourceConfig(name=source.name, path=str(source.test), image_root=str(source.image_root))
         examples, _ = load_source(config, strict=True)
-        seeing = evaluate_exact_match(model, processor, examples, progress=f"{source.name}, with pictures")
+        seeing = evaluate_exact_match(model, processor, examples, progress=f"{source.name}, with images")
         blind = evaluate_exact_match(
-            model, processor, examples, with_images=False, progress=f"{source.name}, without pictures"
+            model, processor, examples, with_images=False, progress=f"{source.name}, without images"
         )
         accuracies.append(SourceAccuracy(source.name, seeing.accuracy, blind.accuracy, seeing.num_examples))
         samples += _choose_samples(source.name, seeing.answers, examples)
@@ -195,7 +195,7 @@ def _choose_samples(source: str, answers: Sequence[AnsweredQuestion], examples: 
 
 def _ask_fresh_process(checkpoint: Path, samples: list[Sample]) -> list[Sample]:
     """The same questions through `pipeline("image-text-to-text")` in a new interpreter."""
-    asked = [{"image": str(sample.picture), "question": sample.question} for sample in samples]
+    asked = [{"image": str(sample.image), "question": sample.question} for sample in samples]
     command = [sys.executable, "-m", "transformers_llava.demo.ask", str(checkpoint)]
     finished = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=False)
     if finished.returncode != 0:

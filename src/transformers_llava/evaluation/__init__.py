@@ -1,1 +1,1 @@
-"""What a model gets right: typed results that the card and the report print."""
+"""Measure what a model gets right, as typed results that the card and the report print."""

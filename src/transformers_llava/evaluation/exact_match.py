@@ -1,4 +1,4 @@
-"""A model and held-out examples to the share of right answers, with the pictures or, as a control, blind."""
+"""Measure the share of right answers on held-out examples, with the images or, as a control, without them."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,7 +62,7 @@ def evaluate_exact_match(
         model ([`OpenLlavaForConditionalGeneration`]): The model; it is used in evaluation mode.
         processor ([`OpenLlavaProcessor`]): Its processor.
         examples (`Sequence[Example]`): Each ends with the right answer as an assistant turn.
-        with_images (`bool`, *optional*, defaults to `True`): `False` asks the same questions without the pictures:
+        with_images (`bool`, *optional*, defaults to `True`): `False` asks the same questions without the images:
             what the questions alone give away.
         batch_size (`int`, *optional*, defaults to 32): Questions per forward pass.
         max_new_tokens (`int`, *optional*, defaults to 16): Longest answer.
@@ -93,7 +93,7 @@ def normalize_answer(answer: str) -> str:
 def _ask(
     model: Any, processor: Any, examples: list[Example], *, with_images: bool, max_new_tokens: int
 ) -> list[AnsweredQuestion]:
-    prompts, truths, pictures = [], [], []
+    prompts, truths, images = [], [], []
     for example in examples:
         *conversation, last = to_conversation(example)
         if last["role"] != "assistant" or not conversation:
@@ -103,11 +103,11 @@ def _ask(
             )
         truths.append(_text(last))
         prompts.append(conversation)
-        pictures += [open_image(reference) for reference in example["images"]] if with_images else []
+        images += [open_image(reference) for reference in example["images"]] if with_images else []
         if not with_images:
             for message in conversation:
                 message["content"] = [part for part in message["content"] if part["type"] != "image"]
-    _attach(prompts, pictures)
+    _attach(prompts, images)
     inputs = processor.apply_chat_template(
         prompts,
         add_generation_prompt=True,
@@ -126,9 +126,9 @@ def _ask(
     ]
 
 
-def _attach(conversations: list[list[dict[str, Any]]], pictures: Iterable[Any]) -> None:
-    """Puts each picture into its image part, in order."""
-    remaining = iter(pictures)
+def _attach(conversations: list[list[dict[str, Any]]], images: Iterable[Any]) -> None:
+    """Puts each image into its image part, in order."""
+    remaining = iter(images)
     for conversation in conversations:
         for message in conversation:
             for part in message["content"]:

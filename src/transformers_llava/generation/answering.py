@@ -21,30 +21,30 @@ _REFUSED = {
 }
 
 
-class PictureAnswerer:
+class ImageAnswerer:
     """
-    Answers any number of questions about the same pictures.
+    Answers any number of questions about the same images.
 
-    A LLaVA prompt begins with a system text and hundreds of picture positions, which are the same for every question
-    about the picture. They go through vision tower, projector and language model once; every question continues from
+    A LLaVA prompt begins with a system text and hundreds of image positions, which are the same for every question
+    about the image. They go through vision tower, projector and language model once; every question continues from
     a copy of the keys and values that they left. The answers are those of `generate` on each whole prompt.
 
-    Contract: what is reused ends with the last picture position, so that no question can change how its last text
+    Contract: what is reused ends with the last image position, so that no question can change how its last text
     token was cut.
 
     Args:
         model ([`OpenLlavaForConditionalGeneration`]): Or a built-in LLaVA; used in evaluation mode.
         processor ([`OpenLlavaProcessor`]): Its processor, with a chat template.
-        images (`PIL.Image.Image` or `list`): The pictures, shown before the question in this order.
+        images (`PIL.Image.Image` or `list`): The images, shown before the question in this order.
         system (`str`, *optional*): A system turn instead of the template's own.
 
     Raises:
-        ValueError: If there is no picture; or, on asking, if the template writes a question before its pictures.
+        ValueError: If there is no image; or, on asking, if the template writes a question before its images.
 
     Example:
 
     ```python
-    answerer = PictureAnswerer(model, processor, Image.open("picture.png"))
+    answerer = ImageAnswerer(model, processor, Image.open("image.png"))
     answerer.answer("What is this?")
     answerer.answer_many(["Is it red?", "Is it large?"], max_new_tokens=5)
     ```
@@ -59,20 +59,20 @@ class PictureAnswerer:
         self.system = system
         if not self.images:
             raise ValueError(
-                "There is no picture, so there is nothing that several questions share. Call `model.generate` on the "
-                "questions, or give at least one picture."
+                "There is no image, so there is nothing that several questions share. Call `model.generate` on the "
+                "questions, or give at least one image."
             )
-        picture_id = model.config.image_token_id
+        image_id = model.config.image_token_id
         inputs = self._encode("?").to(model.device)
-        prompt = self._text_ids("?")  # one position for each picture, where the model has as many as it costs
-        self._shared_text = prompt[: len(prompt) - prompt[::-1].index(picture_id)]
+        prompt = self._text_ids("?")  # one position for each image, where the model has as many as it costs
+        self._shared_text = prompt[: len(prompt) - prompt[::-1].index(image_id)]
         ids = inputs["input_ids"]
-        self.prefix_length = int((ids[0] == picture_id).nonzero()[-1]) + 1
+        self.prefix_length = int((ids[0] == image_id).nonzero()[-1]) + 1
         self.prefix_ids = ids[:, : self.prefix_length]  # (1, prefix_length)
         self._prefix = self._read(inputs)
 
     def answer(self, question: str, **kwargs: Any) -> str:
-        """One answer; see [`~PictureAnswerer.answer_many`]."""
+        """One answer; see [`~ImageAnswerer.answer_many`]."""
         num_answers = self._setting("num_return_sequences", kwargs) or 1
         if num_answers > 1:
             raise ValueError(
@@ -86,7 +86,7 @@ class PictureAnswerer:
         Answers to independent questions, in order.
 
         Args:
-            questions (`Sequence[str]`): Each a user turn of its own after the pictures.
+            questions (`Sequence[str]`): Each a user turn of its own after the images.
             batch_size (`int`, *optional*): Questions that are answered together, all if not given. Together is faster;
                 memory grows by one copy of the prefix's keys and values for each. Decoders with a sliding window or a
                 recurrent state answer one by one, whatever is asked.
@@ -142,7 +142,7 @@ class PictureAnswerer:
 
     def _generate(self, questions: list[str], **kwargs: Any) -> list[torch.Tensor]:
         suffixes = [self._suffix(question) for question in questions]
-        assert all(suffixes), "the template writes something behind the pictures: a question, or who answers"
+        assert all(suffixes), "the template writes something behind the images: a question, or who answers"
         longest = max(len(suffix) for suffix in suffixes)
         pad = self.processor.tokenizer.pad_token_id or 0  # any id: the mask decides
         input_ids = torch.tensor([[pad] * (longest - len(suffix)) + suffix for suffix in suffixes])
@@ -168,18 +168,18 @@ class PictureAnswerer:
         return cache
 
     def _suffix(self, question: str) -> list[int]:
-        """Token ids of the prompt behind the pictures, which need not be looked at again."""
+        """Token ids of the prompt behind the images, which need not be looked at again."""
         ids = self._text_ids(question)
         if ids[: len(self._shared_text)] != self._shared_text:
             raise ValueError(
-                f"The prompt of {question!r} does not begin as the prompt with which the pictures were read, so their "
+                f"The prompt of {question!r} does not begin as the prompt with which the images were read, so their "
                 "keys and values would be those of another text. The chat template probably writes the question "
-                "before the pictures; call `model.generate` on whole prompts instead."
+                "before the images; call `model.generate` on whole prompts instead."
             )
         return ids[len(self._shared_text) :]
 
     def _text_ids(self, question: str) -> list[int]:
-        """The prompt as the tokenizer alone makes it: `<image>` once for each picture."""
+        """The prompt as the tokenizer alone makes it: `<image>` once for each image."""
         ids = self.processor.tokenizer.apply_chat_template(
             self._conversation(question),
             chat_template=self.processor.chat_template,
@@ -192,10 +192,10 @@ class PictureAnswerer:
 
     def _encode(self, question: str) -> Any:
         conversation = self._conversation(question)
-        pictures = iter(self.images)
+        remaining = iter(self.images)
         for part in conversation[-1]["content"]:
             if part["type"] == "image":
-                part["image"] = next(pictures)
+                part["image"] = next(remaining)
         return self.processor.apply_chat_template(
             [conversation],
             add_generation_prompt=True,
@@ -214,4 +214,4 @@ class PictureAnswerer:
         return turns
 
 
-__all__ = ["PictureAnswerer"]
+__all__ = ["ImageAnswerer"]

@@ -1,1 +1,1 @@
-"""A finished run to a publication that a stranger can check and rebuild."""
+"""Turn a finished run into a publication that others can check and rebuild."""

@@ -70,7 +70,7 @@ def base_of(base: BaseModel) -> str:
 
 
 def image_archive(source: MixtureSource) -> str:
-    """Where the pictures of a source lie in a publication that holds them."""
+    """Where the images of a source lie in a publication that holds them."""
     return f"{DATA_FOLDER}/{source.image_root or source.name + '/images'}.zip"
 
 
@@ -169,7 +169,7 @@ def _in_recipe(source: MixtureSource, is_held: Callable[[str], bool]) -> Mixture
     if is_held(archive):
         return replace(source, image_root=archive)
     if not is_address(source.path) and is_held(source.path) and not is_held(source.image_root or "."):
-        return replace(source, image_root=None)  # a source without a picture
+        return replace(source, image_root=None)  # a source without an image
     return source
 
 

@@ -26,7 +26,7 @@ class OpenLlavaConfig(PreTrainedConfig):
     Args:
         vision_config (`PreTrainedConfig` or `dict`, *optional*): Vision tower; CLIP ViT-L/14 at 336 pixels by default.
         text_config (`PreTrainedConfig` or `dict`, *optional*): Decoder; defaults to Llama.
-        image_token_index (`int`, *optional*): Id that marks a picture's positions in `input_ids`, also called
+        image_token_index (`int`, *optional*): Id that marks an image's positions in `input_ids`, also called
             `image_token_id`. Defaults to the first id after the vocabulary: it needs no row in the embedding table.
         projector_type (`str`, *optional*, defaults to `"mlp2x_gelu"`): `linear`, `identity`, `mlp{N}x_gelu`,
             `mlp{N}x_res{M}x_gelu` or `pooler`.
@@ -36,13 +36,13 @@ class OpenLlavaConfig(PreTrainedConfig):
             the projector reads; several are concatenated along the channels. The tower is cut behind the last one.
         vision_feature_select_strategy (`str`, *optional*, defaults to `"default"`): `default` takes the patches,
             `full` also the class token of towers that have one.
-        image_aspect_ratio (`str`, *optional*, defaults to `"square"`): How a picture meets the square tower. `square`:
+        image_aspect_ratio (`str`, *optional*, defaults to `"square"`): How an image meets the square tower. `square`:
             centre crop (CLIP) or squash (SigLIP); `pad`: padded with the mean colour; `anyres`, `anyres_max_N`: tiled.
         image_grid_pinpoints (`list[list[int]]`, *optional*): Canvases `[width, height]` for `anyres*`, in order.
         patch_merge_type (`str`, *optional*, defaults to `"flat"`): How tiles are joined: `flat`, `spatial`,
             `spatial_unpad`. The learnt newline vector exists exactly with `spatial_unpad`.
         vision_tower_name_or_path (`str`, *optional*): Where the tower's weights come from if the checkpoint has none.
-        max_sequence_length (`int`, *optional*): Positions, picture included, that training kept of a sample
+        max_sequence_length (`int`, *optional*): Positions, image included, that training kept of a sample
             (`tokenizer_model_max_length` of the original).
         original_model_type (`str`, *optional*): `model_type` of the checkpoint that this one was read from.
         tie_word_embeddings (`bool`, *optional*, defaults to `False`): Whether `lm_head` is the embedding table.
@@ -142,7 +142,7 @@ class OpenLlavaConfig(PreTrainedConfig):
                 "projector_type='pooler' halves the grid of patches, and the class token that "
                 "vision_feature_select_strategy='full' keeps has no place in it. Use 'default'."
             )
-        self.tiling_rule()  # raises on what can not be laid out
+        self.tiling_rule()  # raises on what cannot be laid out
 
     @property
     def vision_feature_layers(self) -> list[int]:
@@ -180,7 +180,7 @@ class OpenLlavaConfig(PreTrainedConfig):
         return self.patch_merge_type == "spatial_unpad"
 
     def tiling_rule(self) -> TilingRule:
-        """The rule by which processor, length counting and model lay out this checkpoint's pictures."""
+        """The rule by which processor, length counting and model lay out this checkpoint's images."""
         num_patches_per_side = self.vision_config.image_size // self.vision_config.patch_size
         if self.projector_type == "pooler":
             num_patches_per_side //= 2

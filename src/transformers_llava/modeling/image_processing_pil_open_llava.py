@@ -17,14 +17,14 @@ from .images.square_tiles import OpenLlavaImageProcessorKwargs, SquareTilesMixin
 
 class OpenLlavaImageProcessorPil(SquareTilesMixin, PilBackend):
     r"""
-    Turns pictures into the tiles that the vision tower takes.
+    Turns images into the tiles that the vision tower takes.
 
     - `square`: what the tower's own processor does: shortest edge to `size`, centre crop (CLIP); or, with
       `do_center_crop=False` and a `size` of height and width, squashed (SigLIP).
     - `pad`: padded to a square with the mean colour, then as `square`. The odd pixel goes to the bottom or right.
-    - `anyres`, `anyres_max_N`: the whole picture squashed to one tile, then the tiles of the best canvas, row by row.
+    - `anyres`, `anyres_max_N`: the whole image squashed to one tile, then the tiles of the best canvas, row by row.
 
-    Returns `pixel_values` `(sum of num_tiles, 3, tile_size, tile_size)`, pictures one after another, and `image_sizes`
+    Returns `pixel_values` `(sum of num_tiles, 3, tile_size, tile_size)`, images one after another, and `image_sizes`
     `(num_images, 2)` with `(height, width)` before processing. Source: haotian-liu/LLaVA `llava/mm_utils.py`.
 
     Example:
@@ -66,14 +66,14 @@ class OpenLlavaImageProcessorPil(SquareTilesMixin, PilBackend):
         return BatchFeature(data, tensor_type=return_tensors)
 
     def _resize(self, image: np.ndarray, size: SizeDict, resample: "PILImageResampling | None") -> np.ndarray:
-        """`resize`, without its conversions where the picture is 8-bit RGB and the target size is given."""
+        """`resize`, without its conversions where the image is 8-bit RGB and the target size is given."""
         if not (size.height and size.width) or image.dtype != np.uint8 or image.shape[0] != 3:
             return self.resize(image, size, resample)
         if image.shape[-2:] == (size.height, size.width):
             return image
-        picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1)))
+        pil_image = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1)))
         resample = PILImageResampling.BILINEAR if resample is None else resample
-        resized = picture.resize((size.width, size.height), resample)
+        resized = pil_image.resize((size.width, size.height), resample)
         return np.moveaxis(np.asarray(resized), -1, 0)
 
     @staticmethod

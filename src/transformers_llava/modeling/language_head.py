@@ -81,9 +81,9 @@ def supervised_loss(
     """
     Cross entropy of the next token over supervised positions.
 
-    In a LLaVA sample most positions are picture and question: of 600 positions of a caption sample 20 have a label.
+    In a LLaVA sample most positions are image and question: of 600 positions of a caption sample 20 have a label.
     Only their hidden states go through the head, so that the `(sequence, vocabulary)` logits never exist. A compiled
-    graph can not depend on that number and takes all positions. To find the positions on a device the host waits for
+    graph cannot depend on that number and takes all positions. To find the positions on a device the host waits for
     it, unless whoever made the batch says them: see [`select_positions`]. (TRL's trainer has a fused head of its own
     and does not call this; it finds them on GPUs, and elsewhere scores every position that it is given.)
 

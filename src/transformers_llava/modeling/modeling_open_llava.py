@@ -45,7 +45,7 @@ class OpenLlavaModelOutputWithPast(BaseModelOutputWithPast):
     """
     Args:
         image_hidden_states (`torch.Tensor` of shape `(sum of image tokens, hidden_size)`, *optional*):
-            What the pictures became in the sequence.
+            What the images became in the sequence.
     """
 
     image_hidden_states: torch.Tensor | None = None
@@ -171,13 +171,13 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         Encodes images.
 
         Args:
-            pixel_values (`torch.Tensor` of shape `(sum of num_tiles, 3, tile_size, tile_size)`): Tiles of all pictures
+            pixel_values (`torch.Tensor` of shape `(sum of num_tiles, 3, tile_size, tile_size)`): Tiles of all images
                 one after another. `(num_images, max_num_tiles, 3, tile_size, tile_size)`, padded with unused tiles, is
                 accepted too.
-            image_sizes (`torch.Tensor` of shape `(num_images, 2)`, *optional*): `(height, width)` of each picture
+            image_sizes (`torch.Tensor` of shape `(num_images, 2)`, *optional*): `(height, width)` of each image
                 before any processing. Needed for `anyres*`; a list of pairs saves the copy from the device.
-            num_tiles (`Sequence[int]`, *optional*): Tiles of each picture, where a tiled checkpoint is shown some
-                pictures whole and others cut; see [`batch_layouts`].
+            num_tiles (`Sequence[int]`, *optional*): Tiles of each image, where a tiled checkpoint is shown some
+                images whole and others cut; see [`batch_layouts`].
             output_hidden_states, output_attentions, return_dict (*optional*): As elsewhere; of the vision tower, which
                 ends at the last layer that is read.
 
@@ -217,7 +217,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         """
         Args:
             input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): With `image_token_id` at every
-                position that a picture fills.
+                position that an image fills.
             pixel_values, image_sizes, num_tiles: See [`~OpenLlavaModel.get_image_features`].
             mm_encoder_outputs (`dict`, *optional*): `{"image": output of get_image_features}` in place of pixels.
             cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k (*optional*): Borders of the documents of a pack,
@@ -225,7 +225,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
             supervised_positions (*optional*): `last_hidden_state` has these alone, see [`select_positions`].
 
         Raises:
-            ValueError: If pictures fill another number of positions than `input_ids` has for them, or a pack comes
+            ValueError: If images fill another number of positions than `input_ids` has for them, or a pack comes
                 with an attention mask, a cache, or without positions.
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -243,7 +243,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         if image_output is not None:
             image_features = torch.cat(list(image_output.pooler_output)).to(inputs_embeds)
             is_image = image_positions(self.config, input_ids, inputs_embeds, self.get_input_embeddings())
-            check_counts(is_image, image_features.shape[0], may_wait=not self.training)
+            check_counts(is_image, image_features.shape[0], allow_sync=not self.training)
             inputs_embeds = scatter_features(inputs_embeds, is_image, image_features)
         elif input_ids is not None and input_ids.shape[1] > 1:
             check_no_image(input_ids == self.config.image_token_id, is_training=self.training)
@@ -275,7 +275,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
 
 class OpenLlavaForConditionalGeneration(OpenLlavaPreTrainedModel, OpenLlavaGenerationMixin):
     """
-    LLaVA: answers text about pictures.
+    LLaVA: answers text about images.
 
     Example:
 

@@ -23,10 +23,10 @@ class OpenLlavaProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[c
 
 class OpenLlavaProcessor(ProcessorMixin):
     r"""
-    Prepares pictures and text for [`OpenLlavaForConditionalGeneration`].
+    Prepares images and text for [`OpenLlavaForConditionalGeneration`].
 
     Args:
-        image_processor ([`OpenLlavaImageProcessorPil`]): How a picture becomes tiles.
+        image_processor ([`OpenLlavaImageProcessorPil`]): How an image becomes tiles.
         tokenizer (`PreTrainedTokenizerBase`): Must have `image_token` as a special token. It adds no BOS: the chat
             template does, so that there is exactly one on every path.
         chat_template (`str`, *optional*): Jinja template, see `transformers_llava.chat_templates`.
@@ -96,7 +96,7 @@ class OpenLlavaProcessor(ProcessorMixin):
         if token_id != config.image_token_id:
             raise ValueError(
                 f"The tokenizer has {image_token!r} at id {token_id}, the model expects {config.image_token_id}; "
-                "every picture would be read as text. Set `config.image_token_index` to the tokenizer's id."
+                "every image would be read as text. Set `config.image_token_index` to the tokenizer's id."
             )
         image_processor = image_processor or default_image_processor(config)
         image_processor.image_aspect_ratio = config.image_aspect_ratio
@@ -162,16 +162,16 @@ class OpenLlavaProcessor(ProcessorMixin):
         aspect_ratio = setting("image_aspect_ratio")
         if aspect_ratio == own.image_aspect_ratio:
             return own
-        # One tile per picture on a tiled checkpoint: a newline closes each, as in LLaVA-NeXT's multi-image samples.
+        # One tile per image on a tiled checkpoint: a newline closes each, as in LLaVA-NeXT's multi-image samples.
         newline = own.is_tiled and not aspect_ratio.startswith("anyres") and self.patch_merge_type == "spatial_unpad"
         return replace(own, image_aspect_ratio=aspect_ratio, single_tile_newline=newline)
 
     def num_image_tokens(self, width: int, height: int, **images_kwargs: Any) -> int:
-        """Positions that a picture of this size takes in the sequence; nothing is decoded."""
+        """Positions that an image of this size takes in the sequence; nothing is decoded."""
         return _num_tokens((width, height), self.tiling_rule(**images_kwargs))
 
     def prepare_inputs_layout(self, images: Any = None, **kwargs: Any) -> Any:
-        """An empty list of pictures is none: a batch of text alone."""
+        """An empty list of images is none: a batch of text alone."""
         if isinstance(images, list | tuple) and not any(
             entry is not None and not (isinstance(entry, list | tuple) and len(entry) == 0) for entry in images
         ):
@@ -183,7 +183,7 @@ class OpenLlavaProcessor(ProcessorMixin):
         return self.image_token * self.num_image_tokens(width, height, **kwargs)
 
     def _get_num_multimodal_tokens(self, image_sizes: Any = None, **kwargs: Any) -> MultiModalData:
-        """Called by vLLM's transformers backend: tokens and tiles of pictures given as `(height, width)`."""
+        """Called by vLLM's transformers backend: tokens and tiles of images given as `(height, width)`."""
         if image_sizes is None:
             return MultiModalData()
         rule = self.tiling_rule(**kwargs)
@@ -217,7 +217,7 @@ def _special_token_id(tokenizer: Any, token: str) -> int | None:
     token_id = tokenizer.convert_tokens_to_ids(token)
     if token_id is None or token_id == tokenizer.unk_token_id:
         raise ValueError(
-            f"The tokenizer has no token {token!r}, so pictures would have no place in the text. Add it with "
+            f"The tokenizer has no token {token!r}, so images would have no place in the text. Add it with "
             f"`tokenizer.add_special_tokens({{'additional_special_tokens': [{token!r}]}})`; the model needs no new "
             "row for it."
         )

@@ -1,4 +1,4 @@
-"""What accelerate was asked for, and what it really runs: facts for the record, and a refusal where the two differ."""
+"""Compare what accelerate was asked for with what it runs: facts for the record, a refusal where they differ."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The story of one stage of training: read the recipe, load, freeze, mix, measure, train, save.
+"""Run one stage of training: read the recipe, load, freeze, mix, measure, train, save.
 
 `llava train` starts this file, in several processes through `accelerate launch`; `python -m
 transformers_llava.training.sft --config FILE` does the same by hand.
@@ -55,7 +55,7 @@ logger = logging.getLogger("transformers_llava.training.sft")  # launched, __nam
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs `--config FILE [--field value ...]`. A person's mistake ends in one message, not in a traceback."""
+    """Runs `--config FILE [--field value ...]`. A user's mistake ends in one message, not in a traceback."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("transformers_llava").setLevel(logging.INFO if _is_first_process() else logging.WARNING)
     try:
@@ -88,7 +88,7 @@ def train(recipe: Recipe) -> Stage:
 
     Raises:
         `CheckpointError`: a checkpoint could not be written.
-        `RecipeError`: when the recipe can not be run as it stands.
+        `RecipeError`: when the recipe cannot be run as it stands.
         `RecordError`: with `strict`, at the first broken record.
     """
     args = recipe.sft

@@ -1,4 +1,4 @@
-"""Batches that were trained on to rates: useful tokens, not positions; counted per step, read only when logged."""
+"""Count what was trained on as rates: useful tokens, not positions; counted per step, read only when logged."""
 
 import json
 import logging
@@ -96,7 +96,7 @@ class Telemetry:
         samples = total["samples"]
         shape = DataShape(
             num_examples=int(samples),
-            text_tokens=total["tokens"] / samples,  # pictures included: the language model reads both alike
+            text_tokens=total["tokens"] / samples,  # images included: the language model reads both alike
             label_tokens=total["supervised_tokens"] / samples,
             image_share=total["images"] / samples,
             image_tokens=0,

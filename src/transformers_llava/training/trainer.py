@@ -1,4 +1,4 @@
-"""`SFTTrainer` with three additions: a learning rate per component, exact optimizer steps, and a run record."""
+"""Extend `SFTTrainer` by a learning rate per component, exact optimizer steps, and a run record."""
 
 import logging
 import time
@@ -53,7 +53,7 @@ class LlavaTrainer(SFTTrainer):
 
     Args:
         components (`Mapping[str, ComponentConfig]`): Mode, learning rate and weight decay of each component.
-        lengths (`Sequence[ExampleLength]`): Tokens, and whether there is a picture, of every example of
+        lengths (`Sequence[ExampleLength]`): Tokens, and whether there is an image, of every example of
             `train_dataset`.
         run_record (`RunRecord`, *optional*): Completed and written beside every checkpoint.
         num_rejected (`int`, *optional*, defaults to 0): Records that were left out, for the log.
@@ -304,7 +304,7 @@ class LlavaTrainer(SFTTrainer):
         return super()._get_output_dir(trial) if folder is None else str(folder)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Of a checkpoint only what learns, where one process has all of it and peft does not already see to that."""
+        """Saves of a checkpoint what is trainable, if one process has all of it and peft does not see to that."""
         if not _internal_call or gathers_weights(self.accelerator) or isinstance(self.model, PeftModel):
             super().save_model(output_dir, _internal_call)
         elif self.args.should_save:
@@ -323,14 +323,14 @@ class LlavaTrainer(SFTTrainer):
         self._total_train_tokens = self.state.num_input_tokens_seen
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """A run that did not get every weight back would go on from others than it stopped at: an error here."""
+        """A run that did not get every weight back would resume from others than it stopped at: an error here."""
         tied = set(self.model.all_tied_weights_keys)
         missing = [key for key in load_result.missing_keys if key not in tied]
         if missing or load_result.unexpected_keys:
             raise RuntimeError(
                 f"the checkpoint's weights do not fit the model: {len(missing)} missing (for example {missing[:3]}), "
                 f"{len(load_result.unexpected_keys)} unexpected (for example {load_result.unexpected_keys[:3]}). "
-                "Training would go on from other weights than it stopped at. Resume with the recipe that the "
+                "Training would resume from other weights than it stopped at. Resume with the recipe that the "
                 "checkpoint was made with."
             )
         self.model.tie_weights()

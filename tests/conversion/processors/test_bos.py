@@ -37,14 +37,14 @@ def test_every_path_has_exactly_one_bos(folders, kind):
     assert bos == 1
     assert bos not in processor.tokenizer("plain text").input_ids
 
-    picture = make_image()
+    image = make_image()
     messages = [{"role": "user", "content": CONTENT}]
     rendered = processor.apply_chat_template(messages, add_generation_prompt=True)
-    with_picture = [{"role": "user", "content": [{"type": "image", "image": picture}, CONTENT[1]]}]
+    with_image = [{"role": "user", "content": [{"type": "image", "image": image}, CONTENT[1]]}]
     paths = {
-        "a rendered string": processor(text=rendered, images=picture),
+        "a rendered string": processor(text=rendered, images=image),
         "tokenize=True": processor.apply_chat_template(
-            with_picture, add_generation_prompt=True, tokenize=True, return_dict=True
+            with_image, add_generation_prompt=True, tokenize=True, return_dict=True
         ),
         "the tokenizer alone": {
             "input_ids": [

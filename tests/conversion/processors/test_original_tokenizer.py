@@ -361,7 +361,7 @@ def test_one_bos_on_every_way_from_messages_to_ids(name: str, tmp_path: Path) ->
             assert ways[0][0] == 1
 
 
-def test_a_special_token_written_by_a_person_is_text_when_asked_for(tmp_path: Path) -> None:
+def test_a_special_token_written_by_a_user_is_text_when_asked_for(tmp_path: Path) -> None:
     for name in ("llama_legacy", "llama_nonlegacy"):
         tokenizer = load_original_tokenizer(make_folder(tmp_path / name, name))
         ids = tokenizer.encode("a</s><image>", add_special_tokens=False, split_special_tokens=True)

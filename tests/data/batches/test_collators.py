@@ -75,7 +75,7 @@ def test_the_first_token_of_every_document_has_no_label(tiny_processor, example)
     assert (batch["labels"][0, :6] == IGNORE_INDEX).tolist() == [True, False, False, True, False, False]
 
 
-def test_a_pack_without_a_picture_ends_with_a_masked_one(tiny_processor, example):
+def test_a_pack_without_an_image_ends_with_a_masked_one(tiny_processor, example):
     batch = PackedCollator(tiny_processor)([example("Q", "A")])
     length = len(encode_example(example("Q", "A"), tiny_processor).input_ids)
     assert batch["cu_seq_lens_q"].tolist() == [0, length, length + 4]

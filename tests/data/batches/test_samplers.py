@@ -101,14 +101,14 @@ def test_the_report_of_an_epoch_counts_what_was_planned():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         ({"world_size": 4, "accumulation_steps": 4}, "cannot fill 4 x 4 packs"),
         ({"world_size": 2, "rank": 2}, "rank 2 is not one of 2"),
     ],
 )
-def test_an_order_that_cannot_be_is_refused(arguments, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_an_order_that_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         packed(**arguments)
 
 

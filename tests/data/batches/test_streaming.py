@@ -24,7 +24,7 @@ def record(number: int, answer: str = "red", **changes) -> dict:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> list[SourceConfig]:
-    """50 and 11 records, every third of the first with a picture."""
+    """50 and 11 records, every third of the first with an image."""
     tiny.make_image().save(tmp_path / "x.png")
     long = [record(n, "blue " * (1 + n % 7), **({"image": "x.png"} if n % 3 == 0 else {})) for n in range(50)]
     for entry in long[::3]:
@@ -126,27 +126,27 @@ def test_what_is_left_out_is_named_by_rank_0_alone(sources, tiny_processor, tmp_
         list(strict.read(0, pytest.fail))
 
 
-def test_no_picture_is_opened_until_it_is_trained_on(mixture, tmp_path):
-    (tmp_path / "x.png").write_bytes(b"no picture")
+def test_no_image_is_opened_until_it_is_trained_on(mixture, tmp_path):
+    (tmp_path / "x.png").write_bytes(b"no image")
     assert len(list(mixture.read(0, pytest.fail))) == 61
 
 
 @pytest.mark.parametrize(("collator", "pixels_of_text"), [(PackedCollator, True), (PaddedCollator, False)])
-def test_a_broken_picture_costs_its_record_alone(mixture, tiny_processor, tmp_path, collator, pixels_of_text):
-    (tmp_path / "x.png").write_bytes(b"no picture")
+def test_a_broken_image_costs_its_record_alone(mixture, tiny_processor, tmp_path, collator, pixels_of_text):
+    (tmp_path / "x.png").write_bytes(b"no image")
     examples = [item.example for item in islice(mixture.read(0, pytest.fail), 6)]
-    with_picture = [example for example in examples if example["images"]]
+    with_image = [example for example in examples if example["images"]]
     text_alone = [example for example in examples if not example["images"]]
     rejected: list[RecordError] = []
     collate = collator(tiny_processor, on_error=rejected.append)
     batch = collate(examples)
-    assert [error.record_id for error in rejected] == names(with_picture)
+    assert [error.record_id for error in rejected] == names(with_image)
     assert batch["labels"].tolist() == collate(text_alone)["labels"].tolist()
     assert ("pixel_values" in batch) == pixels_of_text
-    nothing = collate(with_picture)
+    nothing = collate(with_image)
     assert (nothing["labels"] == -100).all()
     assert nothing["pixel_values"].shape[0] == 1
-    with pytest.raises(RecordError, match="not a picture"):
+    with pytest.raises(RecordError, match="not in a format"):
         collator(tiny_processor)(examples)
 
 

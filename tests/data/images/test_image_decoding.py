@@ -1,4 +1,4 @@
-"""Pictures: sizes without decoding, upright RGB, and a word for everything that can be wrong with a file."""
+"""Images: sizes without decoding, upright RGB, and a word for everything that can be wrong with a file."""
 
 import io
 import pickle
@@ -15,13 +15,13 @@ from transformers_llava.data.images.paths import resolve_image
 from transformers_llava.data.schema import RecordError
 
 
-def picture(width: int = 30, height: int = 20, mode: str = "RGB") -> Image.Image:
+def sample_image(width: int = 30, height: int = 20, mode: str = "RGB") -> Image.Image:
     return Image.radial_gradient("L").resize((width, height)).convert(mode)
 
 
 def encoded(format: str, image: Image.Image | None = None, **kwargs) -> bytes:
     stream = io.BytesIO()
-    (image or picture()).save(stream, format, **kwargs)
+    (image or sample_image()).save(stream, format, **kwargs)
     return stream.getvalue()
 
 
@@ -38,7 +38,7 @@ def reason(action, *args) -> str:
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str):
     format = "JPEG" if mode == "CMYK" else "PNG"
-    image = open_image({"bytes": encoded(format, picture(mode=mode)), "path": None})
+    image = open_image({"bytes": encoded(format, sample_image(mode=mode)), "path": None})
     assert (image.mode, image.size) == ("RGB", (30, 20))
 
 
@@ -49,7 +49,7 @@ def rotated() -> Image.Exif:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_size_and_picture_follow_the_exif_rotation(format: str):
+def test_size_and_image_follow_the_exif_rotation(format: str):
     reference = {"bytes": encoded(format, exif=rotated()), "path": None}
     assert image_size(reference) == open_image(reference).size == (20, 30)
 
@@ -65,13 +65,13 @@ def test_the_rotation_of_a_png_may_stand_behind_its_pixels():
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_the_size_is_read_without_decoding(format: str):
-    truncated = {"bytes": encoded(format, picture(200, 100))[:700], "path": None}
+    truncated = {"bytes": encoded(format, sample_image(200, 100))[:700], "path": None}
     assert image_size(truncated) == (200, 100)
     assert reason(open_image, truncated) == "truncated_image"
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_a_truncated_picture_is_found(format: str):
+def test_a_truncated_image_is_found(format: str):
     noise = Image.effect_noise((64, 64), 90).convert("RGB")
     data = encoded(format, noise)
     assert open_image({"bytes": data, "path": None}).size == (64, 64)
@@ -81,7 +81,7 @@ def test_a_truncated_picture_is_found(format: str):
     )
 
 
-def test_what_is_no_picture_is_unreadable(tmp_path: Path):
+def test_what_is_no_image_is_unreadable(tmp_path: Path):
     (tmp_path / "page.jpg").write_text("<html>404</html>")
     (tmp_path / "empty.jpg").write_bytes(b"")
     assert reason(open_image, at(tmp_path / "page.jpg")) == "unreadable_image"
@@ -105,7 +105,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch: pytes
 
 
 def test_levels_of_looking(tmp_path: Path):
-    data = encoded("JPEG", picture(200, 100))
+    data = encoded("JPEG", sample_image(200, 100))
     (tmp_path / "good.jpg").write_bytes(data)
     (tmp_path / "cut.jpg").write_bytes(data[:700])
     assert check_image(at(tmp_path / "good.jpg"), "header") is None
@@ -147,7 +147,7 @@ def archive(request, tmp_path: Path) -> Path:
     return path
 
 
-def test_pictures_are_read_out_of_archives_without_unpacking(archive: Path):
+def test_images_are_read_out_of_archives_without_unpacking(archive: Path):
     reference = resolve_image("a/1.png", archive)
     assert reference["path"] == f"{archive.suffix[1:]}://a/1.png::{archive}"
     assert image_size(reference) == open_image(reference).size == (30, 20)
@@ -158,7 +158,7 @@ def test_pictures_are_read_out_of_archives_without_unpacking(archive: Path):
     assert sorted(file.name for file in archive.parent.iterdir()) == [archive.name]
 
 
-def test_a_broken_archive_makes_its_pictures_missing(tmp_path: Path):
+def test_a_broken_archive_makes_its_images_missing(tmp_path: Path):
     for name in ("a.zip", "a.tar"):
         (tmp_path / name).write_bytes(b"no archive" * 100)
         assert reason(open_image, resolve_image("1.png", tmp_path / name)) == "missing_image"

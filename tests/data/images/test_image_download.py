@@ -1,4 +1,4 @@
-"""Pictures behind an address are fetched where the source says so, once; image roots on the Hub are folders."""
+"""Images behind an address are fetched where the source says so, once; image roots on the Hub are folders."""
 
 import http.server
 import threading
@@ -26,7 +26,7 @@ def site(png, monkeypatch) -> Iterator[tuple[str, list[str]]]:
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     monkeypatch.setenv(ALLOWED_HOSTS, "127.0.0.1")
     asked: list[str] = []
-    picture = png(30, 20)
+    image = png(30, 20)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -37,7 +37,7 @@ def site(png, monkeypatch) -> Iterator[tuple[str, list[str]]]:
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", "/x.png" if self.path == "/moved.png" else "file:///etc/passwd")
-            data = b"words" if self.path == "/page.png" else picture
+            data = b"words" if self.path == "/page.png" else image
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -87,12 +87,12 @@ def test_a_lost_file_is_fetched_again(site, png):
 
 
 def test_what_does_not_decode_is_not_kept(site):
-    with pytest.raises(RecordError, match="not a picture in a format"):
+    with pytest.raises(RecordError, match="not in a format"):
         fetch_image(f"{site[0]}/page.png")
     assert not remote_file(f"{site[0]}/page.png").exists()
 
 
-def test_what_is_far_too_large_is_no_picture(site, monkeypatch):
+def test_what_is_far_too_large_is_no_image(site, monkeypatch):
     monkeypatch.setattr(connecting, "MAX_REMOTE_IMAGE_BYTES", 10)
     with pytest.raises(RecordError, match="more than 10 bytes"):
         fetch_image(f"{site[0]}/x.png")

@@ -66,7 +66,7 @@ def with_value(value, *path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         (with_value(None, "seed"), "`seed` is missing"),
         (with_value("x", "seed"), "`seed` is 'x', and a number is expected"),
@@ -88,9 +88,9 @@ def with_value(value, *path) -> str:
         ('{"version": 1, "seed": ' + "[" * 80 + "]" * 80 + "}", "levels deep"),
     ],
 )
-def test_a_lock_of_another_form_is_refused_with_its_field(tmp_path: Path, text: str, complaint: str):
+def test_a_lock_of_another_form_is_refused_with_its_field(tmp_path: Path, text: str, message: str):
     (tmp_path / "mixture.lock.json").write_text(text)
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         read_lock(tmp_path)
 
 
@@ -136,12 +136,12 @@ def lock_of(folder: Path, *, file: str = "a.json", row_order="content", seed: in
     return json.loads(json.dumps(make_lock(config, build_mixture(config)[1])))
 
 
-def test_the_lock_says_what_was_used_and_names_no_place(folder: Path):
-    lock = lock_of(folder, licence="MIT")
+def test_the_lock_says_what_was_used_and_names_no_path(folder: Path):
+    lock = lock_of(folder, license="MIT")
     assert str(folder) not in json.dumps(lock)
     source = lock["sources"][0]
-    assert {name: source[name] for name in ("name", "licence", "num_read", "num_kept", "num_used", "dropped")} == {
-        "name": "a", "licence": "MIT", "num_read": 4, "num_kept": 3, "num_used": 3, "dropped": {"invalid_record": 1},
+    assert {name: source[name] for name in ("name", "license", "num_read", "num_kept", "num_used", "dropped")} == {
+        "name": "a", "license": "MIT", "num_read": 4, "num_kept": 3, "num_used": 3, "dropped": {"invalid_record": 1},
     }  # fmt: skip
     assert (source["proportion"], lock["num_used"]) == (0.75, 4)
 
@@ -159,14 +159,14 @@ def test_an_equal_mixture_has_no_differences(folder: Path):
     assert compare_locks(lock_of(folder), lock_of(folder)) == []
 
 
-def test_a_changed_picture_is_named_by_its_source(folder: Path, png):
+def test_a_changed_image_is_named_by_its_source(folder: Path, png):
     before = lock_of(folder)
     (folder / "y.png").write_bytes(png(seed=3))
     (difference,) = compare_locks(before, lock_of(folder))
     assert difference.startswith("source 'a': its messages and image bytes are not what they were (")
 
 
-def test_a_lost_picture_is_named_by_reason_and_count(folder: Path):
+def test_a_lost_image_is_named_by_reason_and_count(folder: Path):
     before = lock_of(folder)
     (folder / "y.png").unlink()
     differences = compare_locks(before, lock_of(folder))
@@ -206,13 +206,13 @@ def test_a_lock_is_written_and_read(folder: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [(None, "no lock at"), ("{", "is not JSON"), ("[]", "has version None"), ('{"version": 9}', "has version 9")],
 )
-def test_what_is_no_lock_is_refused(tmp_path: Path, text, complaint):
+def test_what_is_no_lock_is_refused(tmp_path: Path, text, message):
     if text is not None:
         (tmp_path / "mixture.lock.json").write_text(text)
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         read_lock(tmp_path)
 
 
@@ -244,9 +244,9 @@ def test_filters_are_locked_and_what_passes_them_is_compared(folder: Path):
 
 
 def test_published_parts_are_in_the_lock_for_the_card(folder: Path):
-    parts = [{"name": "p", "num_examples": 4, "licence": "MIT"}]
+    parts = [{"name": "p", "num_examples": 4, "license": "MIT"}]
     (source, _) = lock_of(folder, parts=parts)["sources"]
-    assert source["parts"] == [{"name": "p", "num_examples": 4, "licence": "MIT", "provenance": "unknown"}]
+    assert source["parts"] == [{"name": "p", "num_examples": 4, "license": "MIT", "provenance": "unknown"}]
 
 
 def test_tokens_that_only_one_side_has_counted_are_no_difference(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def record(number: int, image: str | None = None) -> dict:
 
 @pytest.fixture
 def folder(tmp_path: Path, png) -> Path:
-    """Two sources: `a` with three records on two pictures, `b` with two of text."""
+    """Two sources: `a` with three records on two images, `b` with two of text."""
     folder = tmp_path / "one"
     folder.mkdir()
     for name, seed in (("x.png", 1), ("y.png", 2)):
@@ -74,7 +74,7 @@ def test_content_digests_do_not_depend_on_order_format_or_names_of_files(folder:
     assert build_mixture(changed)[1].order_digest == by_content["order"]
 
 
-def test_one_changed_byte_of_one_picture_changes_exactly_its_source(folder: Path, png):
+def test_one_changed_byte_of_one_image_changes_exactly_its_source(folder: Path, png):
     expected = digests(folder)
     data = bytearray(png(seed=2))
     end = data.index(b"IEND") - 4
@@ -113,13 +113,13 @@ def test_a_draw_follows_the_seed_of_the_mixture_unless_the_source_has_its_own(fo
 def test_the_report_is_plain_json_and_a_table(folder: Path):
     (folder / "y.png").unlink()
     sources = mixture(folder)
-    sources.sources[1].licence = "CC BY | 4.0"
+    sources.sources[1].license = "CC BY | 4.0"
     _, report = build_mixture(sources)
     values = json.loads(json.dumps(report.to_dict()))
     assert values["dropped"] == {"missing_image": 1}
     assert values["sources"][0]["examples"]["missing_image"][0]["record_id"] == "a/2"
     assert report.to_markdown() == (
-        "| source | read | kept | used | proportion | pictures | licence |\n"
+        "| source | read | kept | used | proportion | images | license |\n"
         "|---|---:|---:|---:|---:|---:|---|\n"
         "| a | 3 | 2 | 2 | 50.0% | 2 | not stated |\n"
         "| b | 2 | 2 | 2 | 50.0% | 0 | CC BY \\| 4.0 |\n"
@@ -145,13 +145,13 @@ def test_a_source_without_a_usable_record_is_reported_and_a_mixture_without_one_
 
 
 @pytest.mark.parametrize(
-    ("sources", "complaint"),
+    ("sources", "message"),
     [
         ([], "has no source"),
         ([{"name": "a", "path": "x"}, {"name": "a", "path": "y"}], r"names \['a'\] more than once"),
         ([{"name": "a"}], "needs a name and a path"),
     ],
 )
-def test_a_mixture_that_makes_no_sense_is_refused(sources, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_a_mixture_that_makes_no_sense_is_refused(sources, message):
+    with pytest.raises(ValueError, match=message):
         MixtureConfig(sources)

@@ -21,11 +21,11 @@ def records(numbers: range) -> str:
 
 def test_paths_start_at_the_file(tmp_path: Path):
     config = read_mixture_file(
-        write(tmp_path, "seed: 3\nsources:\n- {name: a, path: x/a.json, image_root: i.zip, licence: MIT}\n")
+        write(tmp_path, "seed: 3\nsources:\n- {name: a, path: x/a.json, image_root: i.zip, license: MIT}\n")
     )
     assert (config.seed, config.row_order) == (3, "file")
     source = config.sources[0]
-    assert (source.path, source.image_root, source.licence) == (
+    assert (source.path, source.image_root, source.license) == (
         str(tmp_path / "x/a.json"), str(tmp_path / "i.zip"), "MIT",
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_a_llava_next_file_is_read_with_its_strategies(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("sources: [", "is not YAML"),
         ("sources: {}", "has no list of `sources`"),
@@ -69,8 +69,8 @@ def test_a_llava_next_file_is_read_with_its_strategies(tmp_path: Path):
         ("datasets: [{json_path: a.json, sampling_strategy: half}]", "Use all, first:N"),
     ],
 )
-def test_a_file_that_is_no_mixture_is_refused(tmp_path: Path, text: str, complaint: str):
-    with pytest.raises(ValueError, match=complaint):
+def test_a_file_that_is_no_mixture_is_refused(tmp_path: Path, text: str, message: str):
+    with pytest.raises(ValueError, match=message):
         read_mixture_file(write(tmp_path, text))
 
 

@@ -123,7 +123,7 @@ def test_a_dropped_leading_answer_is_noted(write_source):
     assert dict(load(write_source([changed, record(2)]))[1].notes) == {"leading_answer_dropped": 1}
 
 
-def test_each_distinct_picture_is_looked_at_once_and_not_again(write_source, png, monkeypatch):
+def test_each_distinct_image_is_looked_at_once_and_not_again(write_source, png, monkeypatch):
     looked = []
     check = verification.check_image
     monkeypatch.setattr(verification, "check_image", lambda *args: looked.append(args[0]["path"]) or check(*args))
@@ -137,7 +137,7 @@ def test_each_distinct_picture_is_looked_at_once_and_not_again(write_source, png
     assert [Path(name).name for name in looked[2:]] == ["1.png"]
 
 
-def test_a_picture_that_goes_bad_or_comes_back_is_noticed(write_source, png):
+def test_an_image_that_goes_bad_or_comes_back_is_noticed(write_source, png):
     path = write_source([record(1, image="a.png"), record(2)], {"a.png": png()})
     assert load(path)[1].num_kept == 2
     (path.parent / "a.png").write_bytes(png()[:300])
@@ -153,7 +153,7 @@ def test_a_changed_file_is_read_again(write_source):
     assert load(write_source([record(2)]))[0]["id"] == ["2"]
 
 
-def test_levels_of_looking_find_what_they_promise(write_source, png):
+def test_levels_of_looking_find_what_they_claim(write_source, png):
     files = {"a.png": png(), "cut.jpg": png(200, 200, format="JPEG")[:2000]}
     records = [record(1, image="a.png"), record(2, image="cut.jpg"), record(3, image="gone.png")]
     path = write_source(records, files)
@@ -179,7 +179,7 @@ def test_the_number_of_workers_changes_nothing(write_source, png):
     assert one[0]["id"] == four[0]["id"] == ["1", "2", "4", "5", "7"]
 
 
-def test_pictures_come_out_of_a_zip_and_out_of_parquet_rows(write_source, png, tmp_path):
+def test_images_come_out_of_a_zip_and_out_of_parquet_rows(write_source, png, tmp_path):
     path = write_source([record(1, image="a.png"), record(2, image="gone.png")])
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         archive.writestr("a.png", png())
@@ -196,7 +196,7 @@ def test_pictures_come_out_of_a_zip_and_out_of_parquet_rows(write_source, png, t
     assert parquet_report.digest == report.digest
 
 
-def test_a_folder_of_a_data_set_is_read_with_its_pictures_undecoded(write_source, png, tmp_path):
+def test_a_folder_of_a_data_set_is_read_with_its_images_undecoded(write_source, png, tmp_path):
     from datasets import Dataset, Features, Image, List, Value
 
     features = Features(
@@ -241,7 +241,7 @@ def test_a_draw_depends_on_its_seed_only(write_source):
 
 
 @pytest.mark.parametrize(
-    ("fields", "complaint"),
+    ("fields", "message"),
     [
         ({"num_examples": 0}, "use at least 1"),
         ({"num_examples": 1, "weight": 2.0}, "has num_examples and weight. Say only once"),
@@ -254,8 +254,8 @@ def test_a_draw_depends_on_its_seed_only(write_source):
         ({"image_folder": "x"}, r"unknown fields \['image_folder'\]"),
     ],
 )
-def test_a_source_that_makes_no_sense_is_refused(fields, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_a_source_that_makes_no_sense_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
         SourceConfig.from_dict({"name": "s", "path": "data.json", **fields})
 
 

@@ -32,7 +32,7 @@ def test_its_counts_are_the_published_ones(stand_in: ModuleType):
     assert sorted(shape.num_records for shape in shapes) == sorted(part.num_examples for part in source.parts)
     folders: Counter[str] = Counter()
     for shape in shapes:
-        folders[shape.folder.partition("/")[0] if shape.folder else "(no picture)"] += shape.num_records
+        folders[shape.folder.partition("/")[0] if shape.folder else "(no image)"] += shape.num_records
     assert folders == published_counts(source.parts)
 
 

@@ -109,8 +109,8 @@ def test_what_would_exhaust_the_parser_is_an_error_of_the_file_or_line(tmp_path:
     assert [raw.error and raw.error.reason for raw in raws] == ["invalid_json", "invalid_json", None]
 
 
-@pytest.mark.parametrize(("name", "complaint"), [("no.json", "does not exist"), ("a.csv", "ends in '.csv'")])
-def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path: Path, name: str, complaint: str):
+@pytest.mark.parametrize(("name", "message"), [("no.json", "does not exist"), ("a.csv", "ends in '.csv'")])
+def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path: Path, name: str, message: str):
     write(tmp_path, "a.csv", "id\n1\n")
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         read_records(tmp_path / name)

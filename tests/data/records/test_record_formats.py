@@ -142,7 +142,7 @@ def test_a_record_without_an_id_gets_the_one_of_its_place():
         (llava("<image>", "A", image="a\0b"), "invalid_record"),
         (llava("Q", "A", image="1.jpg"), "image_count_mismatch"),
         (llava("<image><image>", "A", image="1.jpg"), "image_count_mismatch"),
-        (llava("<image>\nWhat is it?", "A"), "image_count_mismatch"),  # the picture has been lost
+        (llava("<image>\nWhat is it?", "A"), "image_count_mismatch"),  # the image has been lost
         (llava("What is it?\n<image>", "A", image=None), "image_count_mismatch"),
         (llava("<image>", "A", image=["1.jpg", "2.jpg"]), "image_count_mismatch"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "image_count_mismatch"),

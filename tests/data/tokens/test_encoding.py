@@ -65,7 +65,7 @@ def test_typed_control_tokens_give_the_ids_that_transformers_gives(tiny_processo
     assert encode_example(example, tiny_processor).input_ids.tolist() == expected["input_ids"][0]
 
 
-def test_a_marker_that_a_person_forged_marks_nothing(tiny_processor, example):
+def test_a_marker_that_a_user_forged_marks_nothing(tiny_processor, example):
     example = example("a\U000f0000<image>\U000f0001 </s>", "A")
     text, _ = decoded(tiny_processor, encode_example(example, tiny_processor))
     assert text == "<s>USER: a<image> </s> ASSISTANT: A</s>"
@@ -133,7 +133,7 @@ def test_a_processor_without_a_template_is_the_callers_mistake(tiny_processor, e
         encode_example(example("Q", "A"), tiny_processor)
 
 
-def test_a_picture_that_went_bad_names_record_and_file(tiny_processor, example, tmp_path: Path):
+def test_an_image_that_went_bad_names_record_and_file(tiny_processor, example, tmp_path: Path):
     bad = example([None, "Q"], "A", id="7")
     bad["images"] = [{"bytes": None, "path": str(tmp_path / "gone.png")}]
     with pytest.raises(RecordError, match=r"record 's/7': the image '.*gone\.png' cannot be opened") as caught:
@@ -167,7 +167,7 @@ def test_the_count_of_tokens_is_the_length_of_the_encoding(example, turns, mode)
         assert count_tokens(record, processor, policy) == expected
 
 
-def test_counting_reads_the_headers_of_pictures_only(tiny_processor, example):
+def test_counting_reads_the_headers_of_images_only(tiny_processor, example):
     record = example([None, "Q"], "A", sizes=[(400, 300)])
     whole = count_tokens(record, tiny_processor)
     record["images"][0]["bytes"] = record["images"][0]["bytes"][:200]

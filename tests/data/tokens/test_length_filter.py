@@ -14,7 +14,7 @@ from transformers_llava.data.tokens.policy import EncodingPolicy
 
 @pytest.fixture
 def dataset(example) -> Dataset:
-    """Three examples with a picture, which stands before the text, and one without."""
+    """Three examples with an image, which stands before the text, and one without."""
     examples = [
         example([None, "Q"], "A", id="short"),
         example([None, "Q"], "A" * 9, id="long answer"),
@@ -86,13 +86,13 @@ def test_an_example_that_the_template_refuses_costs_itself_alone(tiny_processor,
     assert "one question only" in measured.report.examples["template_error"][0]
     with pytest.raises(ValueError, match="the chat template is no Jinja"):
         measure_examples(dataset, tiny_processor, EncodingPolicy(template="{% for m in messages %}"))
-    for num_proc, max_length, complaint in ((0, 9, "num_proc=0"), (1, 0, "max_length=0")):
-        with pytest.raises(ValueError, match=complaint):
+    for num_proc, max_length, message in ((0, 9, "num_proc=0"), (1, 0, "max_length=0")):
+        with pytest.raises(ValueError, match=message):
             measure_examples(dataset, tiny_processor, EncodingPolicy(max_length), num_proc=num_proc)
 
 
 def test_an_unreadable_header_leaves_its_example_out(tiny_processor, dataset):
-    broken = dataset.map(lambda row: {"images": [{"bytes": b"no picture", "path": None}] * len(row["images"])})
+    broken = dataset.map(lambda row: {"images": [{"bytes": b"no image", "path": None}] * len(row["images"])})
     measured = measure_examples(broken, tiny_processor)
     assert (measured.dataset["id"], dict(measured.report.dropped)) == (["text"], {"unreadable_image": 3})
 

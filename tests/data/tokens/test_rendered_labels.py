@@ -1,4 +1,4 @@
-"""What each packaged template supervises, in literals to check by eye: two rounds about a picture, [[supervised]]."""
+"""What each packaged template supervises, in literals to check by eye: two rounds about an image, [[supervised]]."""
 
 import pytest
 
@@ -20,7 +20,7 @@ QWEN = (
     "<image>\nQ1<|im_end|>\n[[<|im_start|>assistant\nA1<|im_end|>\n]]"
     "<|im_start|>user\nQ2<|im_end|>\n[[<|im_start|>assistant\nA2<|im_end|>\n]]"
 )
-FROM_THE_PICTURE_ON = {
+FROM_THE_IMAGE_ON = {
     "chatml_direct": CHATML,
     "gemma_instruct": (
         "<image>\nQ1<end_of_turn>\n<start_of_turn>model\n[[A1<end_of_turn>\n]]"
@@ -54,10 +54,10 @@ FROM_THE_PICTURE_ON = {
 
 
 def test_every_packaged_template_has_a_literal():
-    assert sorted(FROM_THE_PICTURE_ON) == sorted(list_chat_templates())
+    assert sorted(FROM_THE_IMAGE_ON) == sorted(list_chat_templates())
 
 
-@pytest.mark.parametrize("name", FROM_THE_PICTURE_ON)
+@pytest.mark.parametrize("name", FROM_THE_IMAGE_ON)
 def test_the_supervised_text_is_this(name: str, tiny_processor, example):
     encoded = encode_example(
         example([None, "Q1"], "A1", "Q2", "A2"), tiny_processor, EncodingPolicy(template=load_chat_template(name))
@@ -65,5 +65,5 @@ def test_the_supervised_text_is_this(name: str, tiny_processor, example):
     text = render_example(encoded, tiny_processor).replace("\x1b[90m<image: 4 tokens>\x1b[0m", "<image>")
     text = text.replace("\x1b[32m", "[[").replace("\x1b[0m", "]]")
     before, _, after = text.partition("<image>")
-    assert "<image>" + after == FROM_THE_PICTURE_ON[name]
+    assert "<image>" + after == FROM_THE_IMAGE_ON[name]
     assert "[[" not in before

@@ -1,4 +1,4 @@
-"""LLaVA-NeXT's rule for examples with several pictures: one padded tile each, counted as it is encoded and trained."""
+"""LLaVA-NeXT's rule for examples with several images: one padded tile each, counted as it is encoded and trained."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def config():
     )
 
 
-def test_each_of_several_pictures_is_one_tile_and_a_newline(config, example):
+def test_each_of_several_images_is_one_tile_and_a_newline(config, example):
     processor = tiny.make_processor(config)
     encoded = encode_example(
         example([None, None, "Q"], "A", sizes=SIZES), processor, EncodingPolicy(several_images="one_tile")
@@ -42,7 +42,7 @@ def test_lengths_count_what_is_encoded(config, example, text, several_images, nu
     assert count_tokens(record, processor, EncodingPolicy(several_images=several_images)) == len(encoded.input_ids)
 
 
-def test_a_picture_counts_anew_where_it_is_one_of_several(config, example, tmp_path, png):
+def test_an_image_counts_anew_where_it_is_one_of_several(config, example, tmp_path, png):
     processor = tiny.make_processor(config)
     (tmp_path / "x.png").write_bytes(png(90, 21))
     one, two = example([None, "Q"], "A"), example([None, None, "Q"], "A")
@@ -73,10 +73,10 @@ def test_the_model_reads_such_a_batch(config, example):
 
 
 @pytest.mark.parametrize("collator", [PaddedCollator, PackedCollator])
-def test_one_batch_mixes_whole_and_cut_pictures(config, example, collator):
+def test_one_batch_mixes_whole_and_cut_images(config, example, collator):
     records = [
         example([None, None, "Q"], "A", sizes=SIZES, id="two"),
-        example("no picture", "A", id="text"),
+        example("no image", "A", id="text"),
         example([None, "Q"], "A", sizes=SIZES[:1], id="one"),
     ]
     collate = collator(tiny.make_processor(config), EncodingPolicy(several_images="one_tile"))
@@ -90,7 +90,7 @@ def test_one_batch_mixes_whole_and_cut_pictures(config, example, collator):
     if collator is PackedCollator:
         cu_seq_lens = together["cu_seq_lens_q"].tolist()
         rows = [logits[0, start:end] for start, end in itertools.pairwise(cu_seq_lens)]
-        alone[1] = alone[1][: len(rows[1])]  # the pack of text alone ends with a black picture
+        alone[1] = alone[1][: len(rows[1])]  # the pack of text alone ends with a black image
     else:
         rows = [row[mask.bool()] for row, mask in zip(logits, together["attention_mask"])]
     for row, expected in zip(rows, alone, strict=True):
@@ -102,9 +102,9 @@ def test_tile_counts_that_are_wrong_are_named(config, example):
         [example([None, None, "Q"], "A", sizes=SIZES)]
     )
     model = tiny.make_model(config)
-    with pytest.raises(ValueError, match="`num_tiles` counts 1 pictures and `image_sizes` 2"):
+    with pytest.raises(ValueError, match="`num_tiles` counts 1 images and `image_sizes` 2"):
         model(**{**batch, "num_tiles": [2]})
-    with pytest.raises(ValueError, match="`num_tiles` says 7 for picture 1"):
+    with pytest.raises(ValueError, match="`num_tiles` says 7 for image 1"):
         model(**{**batch, "num_tiles": [1, 7]})
 
 

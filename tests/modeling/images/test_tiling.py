@@ -56,7 +56,7 @@ def test_resizing_rounds_the_free_side_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "message"),
     [
         ({"image_aspect_ratio": "crop"}, "image_aspect_ratio='crop' is not known"),
         ({"image_aspect_ratio": "anyres_max_0"}, "anyres_max_0"),
@@ -74,12 +74,12 @@ def test_resizing_rounds_the_free_side_up() -> None:
         ),
     ],
 )
-def test_what_can_not_be_laid_out_is_refused(changes: dict, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
+def test_what_cannot_be_laid_out_is_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         TilingRule(**{"tile_size": 336, "num_patches_per_side": 24, **changes})
 
 
-def test_an_empty_picture_is_refused() -> None:
+def test_an_empty_image_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(0, 5\)"):
         image_layout((0, 5), TilingRule(336, 24))
 

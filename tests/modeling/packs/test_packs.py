@@ -42,10 +42,10 @@ def make_double_model(attention: str, **kwargs: object) -> OpenLlavaForCondition
 
 
 def alone(model: OpenLlavaForConditionalGeneration) -> torch.Tensor:
-    pictures = iter(make_pixels())
+    remaining = iter(make_pixels())
     logits = []
     for document in DOCUMENTS:
-        pixels = next(pictures)[None] if IMAGE in document else None
+        pixels = next(remaining)[None] if IMAGE in document else None
         logits.append(model(input_ids=torch.tensor([document]), pixel_values=pixels).logits)
     return torch.cat(logits, dim=1)
 
@@ -79,11 +79,11 @@ def test_gradients_of_a_pack_are_those_of_its_documents() -> None:
     model = make_double_model("sdpa").train()
     pack = make_pack()
     borders = pack["cu_seq_lens_q"].tolist()
-    pictures = iter(make_pixels())
+    remaining = iter(make_pixels())
     total = int((pack["labels"] != -100).sum()) - 8  # image positions are never supervised
     for start, end in pairwise(borders):
         ids = pack["input_ids"][:, start:end]
-        pixels = next(pictures)[None] if (ids == IMAGE).any() else None
+        pixels = next(remaining)[None] if (ids == IMAGE).any() else None
         labels = pack["labels"][:, start:end]
         model(input_ids=ids, pixel_values=pixels, labels=labels, num_items_in_batch=total).loss.backward()
     for name, parameter in model.named_parameters():
@@ -104,14 +104,14 @@ def test_the_comparison_sees_leakage(missing: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "complaint"),
+    ("extra", "message"),
     [
         ({"attention_mask": torch.ones(1, 22, dtype=torch.long)}, "an `attention_mask`"),
         ({"position_ids": None}, "no `position_ids`"),
     ],
 )
-def test_what_would_break_the_isolation_is_refused(extra: dict, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
+def test_what_would_break_the_isolation_is_refused(extra: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make_double_model("varlen")(**{**make_pack(), **extra})
 
 

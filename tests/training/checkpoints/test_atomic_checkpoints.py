@@ -1,4 +1,4 @@
-"""Checkpoints hold what learns, are whole or not there, and a full disk costs only the one being written."""
+"""Checkpoints hold what is trainable, are whole or not there, and a full disk costs only the one being written."""
 
 import os
 import resource

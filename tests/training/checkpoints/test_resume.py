@@ -93,7 +93,7 @@ def test_going_on_with_another_recipe_is_refused_by_the_name_of_the_field(
         run("again", **{**STEPS, **changes}, resume_from_checkpoint=str(whole / "checkpoint-4"))
 
 
-def test_places_and_logging_may_change_and_so_may_who_computes_a_step(run: Callable) -> None:
+def test_paths_and_logging_may_change_and_so_may_who_computes_a_step(run: Callable) -> None:
     whole, _ = run("whole", **STEPS)
     resumed, _ = run(
         "again",

@@ -48,9 +48,7 @@ def test_the_image_settings_are_those_of_the_tower(parts: Path, tmp_path: Path) 
     _, processor = load_processor(config_of(copied))
     assert tuple(processor.image_processor.image_mean) == (0.25, 0.5, 0.75)
     file.write_text(json.dumps({**settings, "crop_size": {"height": 56, "width": 56}}))
-    with pytest.raises(
-        RecipeError, match=r"takes pictures of 28 pixels, but its preprocessor_config.json makes .* 56"
-    ):
+    with pytest.raises(RecipeError, match=r"takes images of 28 pixels, but its preprocessor_config.json makes .* 56"):
         load_processor(config_of(copied))
 
 
@@ -74,7 +72,7 @@ def test_a_tower_without_class_token_keeps_all_its_patches(parts: Path, tmp_path
     assert not processor.image_processor.do_center_crop
 
 
-def test_a_later_stage_may_change_how_pictures_are_fitted(parts: Path, tmp_path: Path) -> None:
+def test_a_later_stage_may_change_how_images_are_fitted(parts: Path, tmp_path: Path) -> None:
     model, processor = load_model(config_of(parts), seed=0)
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)

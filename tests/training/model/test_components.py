@@ -52,7 +52,7 @@ def test_the_rows_of_the_table_sum_to_the_model(tied: bool) -> None:
     assert "6,272" in format_table(rows).splitlines()[2]
 
 
-def test_what_is_frozen_may_be_half_precision_and_what_learns_is_float32() -> None:
+def test_what_is_frozen_may_be_half_precision_and_what_is_trainable_is_float32() -> None:
     model = tiny.make_model().to(torch.bfloat16)
     apply_component_config(model, ALIGN, frozen_dtype=torch.bfloat16)
     dtypes = {component_of(name): parameter.dtype for name, parameter in model.named_parameters()}
@@ -134,7 +134,7 @@ def test_lora_targets_the_linear_layers_of_its_component_and_never_the_head() ->
 
 
 def test_contradicting_modes_are_refused() -> None:
-    with pytest.raises(RecipeError, match="can not be trained with `mode: lora`"):
+    with pytest.raises(RecipeError, match="cannot be trained with `mode: lora`"):
         lora_config(tiny.make_model(), ALIGN | {"multi_modal_projector": ComponentConfig("lora")})
     with pytest.raises(RecipeError, match="a frozen component learns nothing"):
         ComponentConfig("frozen", learning_rate=1e-3)

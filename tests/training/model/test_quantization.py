@@ -87,6 +87,6 @@ def test_resuming_a_quantised_run_is_bitwise(run: Callable) -> None:
         ({"language_model": {"quantization": "int3"}}, "quantization='int3' is not known"),
     ],
 )
-def test_what_can_not_be_is_refused(run: Callable, changes: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_is_refused(run: Callable, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         run(**changes)

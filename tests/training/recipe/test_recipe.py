@@ -58,7 +58,7 @@ MINIMAL: dict[str, Any] = {
         ({"image_grid_pinpoints": ["wide", "high"]}, "are no canvases"),
     ],
 )
-def test_a_recipe_that_can_not_be_meant_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_recipe_that_cannot_be_meant_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     values = {**MINIMAL, "output_dir": str(tmp_path), **changes}
     with pytest.raises(ValueError, match=f"(?s){message}"):
         Recipe.from_dict({name: value for name, value in values.items() if value is not None})

@@ -15,23 +15,23 @@ class StatedData(Recorded):
     Args:
         name (`str`): What it is called.
         num_examples (`int`, *optional*): How many it has.
-        licence, licence_url, licence_revision (`str`, *optional*): Its license and where that was read.
+        license, license_url, license_revision (`str`, *optional*): Its license and where that was read.
         provenance (`str`, *optional*): Who wrote the answers.
         teacher, teacher_terms, teacher_terms_url (`str`, *optional*): The model that wrote them, and its terms.
-        images_licence, images_licence_url (`str`, *optional*): Of its images, where they have one of their own.
+        images_license, images_license_url (`str`, *optional*): Of its images, where they have one of their own.
     """
 
     name: str
     num_examples: int | None = None
-    licence: str | None = None
-    licence_url: str | None = None
-    licence_revision: str | None = None
+    license: str | None = None
+    license_url: str | None = None
+    license_revision: str | None = None
     provenance: str | None = None
     teacher: str | None = None
     teacher_terms: str | None = None
     teacher_terms_url: str | None = None
-    images_licence: str | None = None
-    images_licence_url: str | None = None
+    images_license: str | None = None
+    images_license_url: str | None = None
 
 
 @dataclass(frozen=True)

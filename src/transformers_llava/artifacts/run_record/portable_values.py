@@ -29,19 +29,19 @@ def _is_no_number(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def without_places(value: Any) -> Any:
+def without_absolute_paths(value: Any) -> Any:
     """
     JSON values with every absolute path cut to its last part, also in the middle of a sentence.
 
     ```python
-    >>> without_places({"path": "/home/me/data/train.json", "text": "file '/data/a.jpg' is empty", "rate": "1/2"})
+    >>> without_absolute_paths({"path": "/home/me/train.json", "text": "file '/data/a.jpg' is empty", "rate": "1/2"})
     {'path': 'train.json', 'text': "file 'a.jpg' is empty", 'rate': '1/2'}
     ```
     """
     if isinstance(value, dict):
-        return {key: without_places(item) for key, item in value.items()}
+        return {key: without_absolute_paths(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_places(item) for item in value]
+        return [without_absolute_paths(item) for item in value]
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
@@ -68,4 +68,4 @@ _ABSOLUTE_PATH = re.compile(rf"(?<![\w/.:<~\\])~?(?:/{_PART}){{2,}}")
 _QUOTED_PATH = re.compile(r"""(['"`])(~?/(?:(?!\1)[^/\n])+/(?:(?!\1)[^\n])*)\1""")  # whatever is in it
 
 
-__all__ = ["last_part", "numbers_of_json", "without_places"]
+__all__ = ["last_part", "numbers_of_json", "without_absolute_paths"]

@@ -11,7 +11,7 @@ from transformers_llava.artifacts.atomic_write import write_atomically
 from transformers_llava.artifacts.digests import combined_digest, weight_digests
 from transformers_llava.artifacts.limits import MAX_JSON_BYTES
 from transformers_llava.artifacts.run_record.field_checks import ShapeError
-from transformers_llava.artifacts.run_record.portable_values import numbers_of_json, without_places
+from transformers_llava.artifacts.run_record.portable_values import numbers_of_json, without_absolute_paths
 from transformers_llava.artifacts.run_record.record_schema import NEEDED, check_record
 from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
@@ -34,7 +34,7 @@ def write_run_record(record: RunRecord, folder: str | os.PathLike) -> RunRecord:
     folder = Path(folder)
     weights = weight_digests(folder)
     record = record.with_own(weights=weights, weights_sha256=combined_digest(weights), tensors=_tensor_digests(folder))
-    values = numbers_of_json(without_places(record.to_dict()))
+    values = numbers_of_json(without_absolute_paths(record.to_dict()))
     text = json.dumps(values, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"
     write_atomically(folder / RUN_NAME, text)
     return record

@@ -48,7 +48,7 @@ _HUB_DATA = re.compile(
 _PACKAGE = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}", "the name of a package")
 _VERSION = matching(r"[A-Za-z0-9][A-Za-z0-9.+!~_-]{0,200}", "a version")
 _WEIGHT_FILE = matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors", "the name of a safetensors file")
-_WORDS = text(20_000)  # licence terms, notes: free text for people
+_WORDS = text(20_000)  # license terms, notes: free text for people
 
 
 def name_of_a_stage(value: Any, name: str) -> None:
@@ -59,7 +59,7 @@ def name_of_a_stage(value: Any, name: str) -> None:
         raise ShapeError(str(error)) from error
 
 
-def data_place(value: Any, name: str) -> None:
+def data_path(value: Any, name: str) -> None:
     """A path below the data folder, in POSIX form, or `hf://datasets/OWNER/NAME`."""
     line(4096)(value, name)
     if "://" in value:
@@ -99,27 +99,27 @@ def _base_models(value: Any, name: str) -> None:
 
 
 def _source(value: Any, name: str) -> None:
-    mapping({"name": line(), "path": data_place}, _SOURCE)(value, name)
-    # Where a source names no place for its pictures, its own name is where they lie.
-    data_place(value["name"], f"{name}.name")
+    mapping({"name": line(), "path": data_path}, _SOURCE)(value, name)
+    # Where a source names no path of its images, its own name is where they lie.
+    data_path(value["name"], f"{name}.name")
 
 
 _COUNTS = mapping_of(_WORDS, whole(), most=MAX_SOURCES)
 _STATED: dict[str, Shape] = dict.fromkeys(
-    ("licence", "licence_url", "licence_revision", "provenance", "teacher", "teacher_terms"), optional(_WORDS)
+    ("license", "license_url", "license_revision", "provenance", "teacher", "teacher_terms"), optional(_WORDS)
 )
 _PART = mapping(
     {"name": line(), "num_examples": whole()},
     {
         **_STATED,
         **dict.fromkeys(
-            ("image_folder", "images_licence", "images_licence_url", "teacher_terms_url", "note"), optional(_WORDS)
+            ("image_folder", "images_license", "images_license_url", "teacher_terms_url", "note"), optional(_WORDS)
         ),
     },
 )
 _DOWNLOAD = mapping(
     dict.fromkeys(("name", "url", "target"), _WORDS),
-    dict.fromkeys(("size", "revision", "licence", "note"), optional(_WORDS)),
+    dict.fromkeys(("size", "revision", "license", "note"), optional(_WORDS)),
 )
 _FILTERS = mapping(
     {},
@@ -132,7 +132,7 @@ _FILTERS = mapping(
 _SOURCE: dict[str, Shape] = {
     **_STATED,
     "format": one_of("auto", "llava", "sharegpt", "messages"),
-    "image_root": optional(data_place),
+    "image_root": optional(data_path),
     "num_examples": optional(whole(1)),
     "weight": optional(number()),
     "num_tokens": optional(whole(1)),
@@ -283,4 +283,4 @@ def _texts(value: Any) -> list[str]:
     return texts
 
 
-__all__ = ["NEEDED", "check_record", "data_place", "name_of_a_stage"]
+__all__ = ["NEEDED", "check_record", "data_path", "name_of_a_stage"]

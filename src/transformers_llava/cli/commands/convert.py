@@ -30,9 +30,7 @@ def add_parser(subparsers: Any) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16"), help="cast weights; default: as they are"
     )
     parser.add_argument("--max_shard_size", metavar="SIZE", help="such as 2GB; default: 5GB")
-    parser.add_argument(
-        "--check_parity", action="store_true", help="run pictures and prompts through source and target"
-    )
+    parser.add_argument("--check_parity", action="store_true", help="run images and prompts through source and target")
     parser.add_argument("--with_code", action="store_true", help="add what trust_remote_code=True needs")
     parser.set_defaults(run=run)
 

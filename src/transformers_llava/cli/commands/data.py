@@ -31,8 +31,8 @@ def add_parser(subparsers: Any) -> None:
     verify.set_defaults(run=_verify)
     plan = subjects.add_parser(
         "download-plan",
-        help="what to fetch from where: sizes, licences, and what is here already",
-        description="Fetches nothing: many of the files have terms that a person has to accept.",
+        help="what to fetch from where: sizes, licenses, and what is here already",
+        description="Fetches nothing: many of the files have terms that a user has to accept.",
         allow_abbrev=False,
     )
     _add_place(plan)
@@ -120,10 +120,10 @@ def _download_plan(args: argparse.Namespace) -> None:
     if Path(args.mixture).is_file() and args.data_root is None:
         root = Path(args.mixture).parent
     for source in config.sources:
-        print(f"{source.name}: {source.licence or 'licence not stated'}" + _at(source.licence_url))
+        print(f"{source.name}: {source.license or 'license not stated'}" + _at(source.license_url))
         for part in source.parts:
             print(
-                f"  {part.num_examples:>9,} {part.name}: {part.licence}{_at(part.licence_url)}; by {part.provenance}"
+                f"  {part.num_examples:>9,} {part.name}: {part.license}{_at(part.license_url)}; by {part.provenance}"
             )
             if part.teacher is not None:
                 print(f"            written by {part.teacher}; {part.teacher_terms or 'terms unknown'}")
@@ -132,7 +132,7 @@ def _download_plan(args: argparse.Namespace) -> None:
             print(f"  {source.path}: {here}")
         for download in source.downloads:
             mark = "here   " if download.is_here(root) else "missing"
-            print(f"  [{mark}] {root / download.target}: {download.name}, {download.size}, {download.licence}")
+            print(f"  [{mark}] {root / download.target}: {download.name}, {download.size}, {download.license}")
             pinned = f" at revision {download.revision}" if download.revision is not None else ""
             print(f"            {download.url}{pinned}")
             if download.note is not None:

@@ -17,7 +17,7 @@ def add_parser(subparsers: Any) -> None:
     )
     data.add_argument("--config", required=True, metavar="NAME|FILE", help="packaged recipe or YAML file")
     data.add_argument("--show", type=int, default=3, metavar="N", help="examples to print (default: 3)")
-    data.add_argument("--plot", metavar="FILE.png", help="histograms of lengths and picture sizes; needs matplotlib")
+    data.add_argument("--plot", metavar="FILE.png", help="histograms of lengths and image sizes; needs matplotlib")
     data.set_defaults(run=_data, takes_fields=True)
     template = subjects.add_parser("template", help="print a packaged chat template")
     template.add_argument("name", metavar="NAME", help="such as vicuna_v1")
@@ -62,7 +62,7 @@ def _data(args: argparse.Namespace) -> None:
         sizes = image_sizes(prepared.dataset)
         values: dict[str, list[float]] = {"tokens per example": [length.num_tokens for length in prepared.lengths]}
         if sizes:
-            values |= {"width of pictures": [w for w, _ in sizes], "height of pictures": [h for _, h in sizes]}
+            values |= {"width of images": [w for w, _ in sizes], "height of images": [h for _, h in sizes]}
         try:
             plot_histograms(values, args.plot)
         except (ValueError, OSError) as error:

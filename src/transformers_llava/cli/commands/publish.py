@@ -7,8 +7,8 @@ from typing import Any
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "publish",
-        help="send a checkpoint to the Hub, with card, mixture, recipe and licences",
-        description="Prints the plan: files, sizes, digests, the card's changes, licences. Sends it only with "
+        help="send a checkpoint to the Hub, with card, mixture, recipe and licenses",
+        description="Prints the plan: files, sizes, digests, the card's changes, licenses. Sends it only with "
         "--yes: one commit, verified where it lies, then tagged with the digest of its manifest. Stopped and started "
         "again, it goes on.",
         epilog="Example: llava publish output/instruct me/llava-mine --facts card.yaml --yes",
@@ -17,7 +17,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("directory", metavar="DIRECTORY", help="what `llava train` has saved")
     parser.add_argument("repo_id", metavar="REPO_ID", help="OWNER/NAME on the Hub")
     parser.add_argument("--yes", action="store_true", help="send it")
-    parser.add_argument("--facts", metavar="FILE", help="card.yaml: what only a person can say of the model")
+    parser.add_argument("--facts", metavar="FILE", help="card.yaml: what only a user can say of the model")
     parser.add_argument(
         "--layout",
         choices=("builtin", "open_llava"),

@@ -1,4 +1,4 @@
-"""Run `llava verify`: what can be proven about a publication, and what cannot."""
+"""Run `llava verify`: say what can be proven about a publication, and what cannot."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from transformers_llava.cli.publication_arguments import add_publication, bases_
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "verify",
-        help="check a publication: files, recipe, licences, data, and training again",
+        help="check a publication: files, recipe, licenses, data, and training again",
         description="Checks level by level and says each finding by name. Exit status 0: nothing failed; "
         "1: something did.",
         epilog="Example: llava verify me/llava-mine --revision v-0123456789abcdef0123456789abcdef",

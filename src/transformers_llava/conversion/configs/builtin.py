@@ -99,7 +99,7 @@ def padded_rows(image_token_index: int) -> int:
 
 
 def _builtin_aspect_ratio(folder: str | Path | None) -> str:
-    """Whether a local llava-hf folder pads: its picture settings say so."""
+    """Whether a local llava-hf folder pads: its image settings say so."""
     for name in ("processor_config.json", "preprocessor_config.json"):
         path = Path(folder) / name if folder else None
         if path and path.is_file():

@@ -175,7 +175,7 @@ def _check_aspect_ratio(aspect_ratio: str) -> str:
 def _refuse_s2(source: dict[str, Any]) -> None:
     if source.get("s2"):
         raise ValueError(
-            "s2=true: this checkpoint reads its pictures at several scales through the third-party S2 wrapper, which "
+            "s2=true: this checkpoint reads its images at several scales through the third-party S2 wrapper, which "
             "open_llava does not have. Converting it would give other features, so it is refused."
         )
 

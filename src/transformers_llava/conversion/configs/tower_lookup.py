@@ -56,7 +56,7 @@ class TowerNotFoundError(ValueError):
     @classmethod
     def for_weights(cls, name: str) -> "TowerNotFoundError":
         return cls(
-            f"The checkpoint has no vision tower weights and its tower {name!r} can not be read: it is neither a "
+            f"The checkpoint has no vision tower weights and its tower {name!r} cannot be read: it is neither a "
             "folder nor a Hub repository that can be reached. Download the tower, and give its folder to `llava "
             "convert --vision_tower FOLDER`."
         )

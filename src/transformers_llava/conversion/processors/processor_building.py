@@ -67,7 +67,7 @@ def build_original_processor(
 def build_builtin_processor(
     folder: str | Path, config: OpenLlavaConfig, *, chat_template: str | None = None
 ) -> OpenLlavaProcessor:
-    """The processor of a llava-hf folder: its own tokenizer, template and picture settings behind our class."""
+    """The processor of a llava-hf folder: its own tokenizer, template and image settings behind our class."""
     folder = Path(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     processor_settings = optional_json(folder / "processor_config.json")
@@ -120,7 +120,7 @@ def _tokenizer_facts(folder: str, raw: str, stamp: tuple[int, ...]) -> Tokenizer
 
 def _tower_image_processor(config: OpenLlavaConfig) -> OpenLlavaImageProcessorPil | None:
     """
-    The picture settings beside a CLIP tower's weights. LLaVA-NeXT gives SigLIP its own, whatever that folder says;
+    The image settings beside a CLIP tower's weights. LLaVA-NeXT gives SigLIP its own, whatever that folder says;
     and a tower on the Hub is one of those whose settings are the family's.
     """
     if config.vision_config.model_type.startswith("siglip") or not config.vision_tower_name_or_path:

@@ -1,6 +1,6 @@
 """Add the delta weights of the v0 generation to their LLaMA.
 
-LLaMA's licence did not allow publishing changed weights in 2023, so the first checkpoints hold `target - base`.
+LLaMA's license did not allow publishing changed weights in 2023, so the first checkpoints hold `target - base`.
 """
 
 import torch

@@ -42,7 +42,7 @@ DROPPED_EVERYWHERE: Rows = (
     (r"vision_tower\..*\b(text_model|text_projection|visual_projection)\.", "the text half of a whole CLIP"),
     (r"vision_tower\..*\b(logit_scale|logit_bias)$", "the contrastive head of a whole CLIP or SigLIP"),
     (r"(^|\.)vision_resampler\.", "the original builds the resampler but never calls it"),
-    (r"(^|\.)faster_token$", "only for the original's slow-fast video path, which pictures never take"),
+    (r"(^|\.)faster_token$", "only for the original's slow-fast video path, which images never take"),
 )
 
 

@@ -75,7 +75,7 @@ def read_original_weights(
             if not own:
                 raise
             notes = (
-                f"the original reads the vision tower from {raw.get('mm_vision_tower')!r}, which can not be read "
+                f"the original reads the vision tower from {raw.get('mm_vision_tower')!r}, which cannot be read "
                 "here: the copy in the checkpoint is used, which is the same unless the tower was trained",
             )
         else:
@@ -111,13 +111,13 @@ def scale_as_original(state: State, config: OpenLlavaConfig) -> tuple[State, lis
     if num_blocks or not num_layers:
         raise ValueError(
             f"projector_type={config.projector_type!r} with a Gemma: the factor that the original's Gemma puts on "
-            "picture features has no place in this projector, so the features would be too small. It is refused."
+            "image features has no place in this projector, so the features would be too small. It is refused."
         )
     last = f"model.multi_modal_projector.linear_{num_layers}"
     factor = math.sqrt(config.text_config.hidden_size)
     names = [key for key in (f"{last}.bias", f"{last}.weight", "model.image_newline") if key in state]
     scaled = {key: state[key].map(lambda tensor: tensor * factor) for key in names}
-    note = f"is multiplied by {factor:.6g}, as the original's Gemma does with picture features"
+    note = f"is multiplied by {factor:.6g}, as the original's Gemma does with image features"
     return state | scaled, [f"{key} {note}" for key in names]
 
 

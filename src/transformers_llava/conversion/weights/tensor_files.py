@@ -175,7 +175,7 @@ def _unpickle(file: Path) -> Any:
     except Exception as error:  # the unpickler meets bytes of any kind with errors of any kind
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
-            f"{file} can not be read as weights ({reason}); it is damaged or was not downloaded "
+            f"{file} cannot be read as weights ({reason}); it is damaged or was not downloaded "
             "completely. Fetch it again."
         ) from None
 

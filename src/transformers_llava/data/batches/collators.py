@@ -47,7 +47,7 @@ class _Collator:
             "image_sizes": [tuple(size) for size in torch.cat(image_sizes).tolist()],
         }
         if self.policy.several_images == "one_tile" and self.processor.tiling_rule().is_tiled:
-            pixels["num_tiles"] = [count for example in encoded for count in _tiles_of_pictures(example)]
+            pixels["num_tiles"] = [count for example in encoded for count in _tiles_of_images(example)]
         return pixels
 
 
@@ -57,22 +57,22 @@ class PaddedCollator(_Collator):
     Examples to one row each, padded on the right.
 
     Contract: `input_ids`, `labels`, `attention_mask` (B, T); `shift_labels` and `supervised_positions`, see
-    [`add_supervised_positions`]; `pixel_values` (num_tiles, 3, H, W) of all pictures in order and `image_sizes`, one
-    (height, width) of ints per picture, which the host would wait for if they were on a device; both absent when no
-    example has a picture; `num_tiles`, a list of one int per picture, where `several_images` makes them differ in
+    [`add_supervised_positions`]; `pixel_values` (num_tiles, 3, H, W) of all images in order and `image_sizes`, one
+    (height, width) of ints per image, which the host would wait for if they were on a device; both absent when no
+    example has an image; `num_tiles`, a list of one int per image, where `several_images` makes them differ in
     rule.
 
     Args:
         processor (`OpenLlavaProcessor`):
-            Encodes text and pictures.
+            Encodes text and images.
         policy (`EncodingPolicy`, *optional*):
             See `encode_example`. With `several_images="one_tile"` on a tiled checkpoint the batch also says the
-            `num_tiles` of each picture, because some are whole and some are cut.
+            `num_tiles` of each image, because some are whole and some are cut.
         on_error (`Callable`, *optional*):
             Told the `RecordError` of an example that cannot be encoded, which is then left out. Without it the error
-            is raised. A batch of which nothing is left is one black picture without labels.
+            is raised. A batch of which nothing is left is one black image without labels.
         always_image (`bool`, *optional*, defaults to `False`):
-            Append a row without any label that only holds a black picture when no example has one, so that the tower
+            Append a row without any label that only holds a black image when no example has one, so that the tower
             and the projector take part in every step on every rank.
         mask_answers_with (`str`, *optional*):
             An example with this text in an answer gets no label, as where the original loses count.
@@ -116,7 +116,7 @@ class PackedCollator(_Collator):
     Contract: `input_ids`, `labels`, `position_ids` (1, T), positions restarting at 0 with every example;
     `shift_labels` and `supervised_positions`, see [`add_supervised_positions`]; `cu_seq_lens_q`, `cu_seq_lens_k`
     (num_documents + 1,) int32; `max_length_q`, `max_length_k` int; `pixel_values` and `image_sizes` as in the padded
-    batch, but always there: a pack without a picture gets one more document, a black picture without labels. Never an
+    batch, but always there: a pack without an image gets one more document, a black image without labels. Never an
     `attention_mask`: with one, transformers would not separate the documents. The first label of every document is
     ignored, because the shift by one would predict it from the document before.
 
@@ -171,14 +171,14 @@ def add_supervised_positions(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def image_only_document(processor: Any) -> EncodedExample:
-    """A black picture that is never supervised: it keeps the vision path alive in a batch of text."""
-    picture = Image.new("RGB", (32, 32))
-    num_tokens = processor.num_image_tokens(picture.width, picture.height)
+    """A black image that is never supervised: it keeps the vision path alive in a batch of text."""
+    image = Image.new("RGB", (32, 32))
+    num_tokens = processor.num_image_tokens(image.width, image.height)
     return EncodedExample(
         input_ids=torch.full((num_tokens,), processor.image_token_id),
         labels=torch.full((num_tokens,), IGNORE_INDEX),
-        pixel_values=processor.image_processor([picture], return_tensors="pt")["pixel_values"],
-        image_sizes=torch.tensor([[picture.height, picture.width]]),
+        pixel_values=processor.image_processor([image], return_tensors="pt")["pixel_values"],
+        image_sizes=torch.tensor([[image.height, image.width]]),
         id="image_only_document",
         source="",
     )
@@ -189,8 +189,8 @@ def _says(example: Example, text: str) -> bool:
     return any(text in (part.get("text") or "") for message in answers for part in message["content"])
 
 
-def _tiles_of_pictures(example: EncodedExample) -> list[int]:
-    """Several pictures are one tile each; a single one has them all (and none has none)."""
+def _tiles_of_images(example: EncodedExample) -> list[int]:
+    """Several images are one tile each; a single one has them all (and none has none)."""
     if example.pixel_values is None or example.image_sizes is None:
         return []
     num_images = len(example.image_sizes)

@@ -1,4 +1,4 @@
-"""Lengths to the orders of the original's padded training: global batches of one modality and of similar lengths.
+"""Order examples as the original's padded training: global batches of one modality and of similar lengths.
 
 These rules reproduce recorded runs of LLaVA and LLaVA-NeXT, down to which random generator is asked how often, so they
 are kept as they are, oddities included. `packing` is the way to train today.
@@ -47,7 +47,7 @@ def group_by_modality(
     """
     LLaVA's `group_by_modality_length`: global batches of one modality, then one mixed batch of what is left.
 
-    `lengths` are negative for examples without a picture. Only the order of the batches asks `generator`; what is in
+    `lengths` are negative for examples without an image. Only the order of the batches asks `generator`; what is in
     them asks torch's global one.
     """
     if _is_one_modality(lengths):
@@ -132,7 +132,7 @@ def _words_of(example: Example) -> int:
 
 def count_words(config: MixtureConfig, dataset: Dataset) -> list[int]:
     """
-    Words of each example as the original counts them, negative without a picture.
+    Words of each example as the original counts them, negative without an image.
 
     It counts the words of every turn as written, markers and turns that it drops later included, so the files are read
     again, and examples are found by their content; one that is not of LLaVA's format is counted as it is.
@@ -164,7 +164,7 @@ class OriginalOrder(BatchRebalanceSampler):
 
     Args:
         num_words (`Sequence[int]`):
-            Words per sample, negative without a picture: the lengths that `group_by_modality_length` sorts by.
+            Words per sample, negative without an image: the lengths that `group_by_modality_length` sorts by.
         order (`str`):
             `random` or `modality_length`.
         batch_size (`int`), world_size (`int`), accumulation_steps (`int`), rank (`int`):

@@ -1,4 +1,4 @@
-"""The lengths of one optimizer step to equal packs, one per rank and micro-step. Pure: no tensor, file or chance."""
+"""Plan equal packs of one optimizer step, one per rank and micro-step. Pure: no tensor, file or chance."""
 
 import bisect
 import heapq
@@ -31,11 +31,11 @@ def plan_step(
         lengths (`Sequence[int]`):
             Tokens per example.
         has_image (`Sequence[bool]`):
-            Whether it has a picture.
+            Whether it has an image.
         num_packs (`int`):
             World size times accumulation steps.
         image_cost (`int`, *optional*, defaults to 0):
-            What encoding the pictures of an example costs, in tokens of the language model.
+            What encoding the images of an example costs, in tokens of the language model.
 
     Returns:
         `list[list[int]]`: `num_packs` lists of indices.
@@ -142,7 +142,7 @@ def plan_rows(lengths: Sequence[int], num_batches: int) -> list[list[int]]:
     return [by_length[start:end] for start, end in pairwise(starts)]
 
 
-def deal_step(
+def partition_step(
     lengths: Sequence[int],
     has_image: Sequence[bool],
     *,
@@ -155,7 +155,7 @@ def deal_step(
     One optimizer step, dealt out: `[rank][micro-step]` -> places in `lengths`.
 
     `plan_step` (for rows, `plan_rows`) and `deal_packs`, also for the last step of an epoch, which may have fewer
-    examples than packs: then the rest of the packs are empty, and the collators make each a black picture without
+    examples than packs: then the rest of the packs are empty, and the collators make each a black image without
     labels.
     """
     num_packs = world_size * accumulation_steps
@@ -180,7 +180,7 @@ class PackingReport:
     mean_balance: float  # heaviest pack of a step / mean pack of the step, in cost; 1.0 is perfect
     worst_balance: float
     padding_avoided: float  # share of a batch that would be padding, were the examples of each pack padded instead
-    num_packs_without_image: int  # each gets a black picture without labels
+    num_packs_without_image: int  # each gets a black image without labels
     longest_example: int
     max_length: int | None
     num_over_long: int  # examples longer than max_length
@@ -244,4 +244,4 @@ class PackingReport:
         return asdict(self)
 
 
-__all__ = ["PackingReport", "deal_packs", "deal_step", "plan_rows", "plan_step"]
+__all__ = ["PackingReport", "deal_packs", "partition_step", "plan_rows", "plan_step"]

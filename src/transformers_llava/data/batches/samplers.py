@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
-from transformers_llava.data.batches.packing import PackingReport, deal_step
+from transformers_llava.data.batches.packing import PackingReport, partition_step
 
 
 class PackedBatchSampler(BatchRebalanceSampler):
@@ -20,7 +20,7 @@ class PackedBatchSampler(BatchRebalanceSampler):
         lengths (`Sequence[int]`):
             Tokens per example.
         has_image (`Sequence[bool]`):
-            Whether each has a picture.
+            Whether each has an image.
         global_batch_size (`int`):
             Examples per optimizer step, over all ranks and micro-steps. The last step of an epoch takes what is left;
             where that is less than one example for each pack, the rest of the packs are empty.
@@ -91,7 +91,7 @@ class PackedBatchSampler(BatchRebalanceSampler):
         order = self._order()
         for start in range(0, len(order), self.effective_batch_size):
             indices = order[start : start + self.effective_batch_size]
-            dealt = deal_step(
+            dealt = partition_step(
                 [self.lengths[index] for index in indices],
                 [self.has_image[index] for index in indices],
                 world_size=self.dp_size,

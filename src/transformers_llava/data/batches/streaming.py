@@ -1,4 +1,4 @@
-"""A mixture that is read while it trains: records to packs through a window; nothing is stored."""
+"""Stream a mixture while it trains: records to packs through a window; nothing is stored."""
 
 import random
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import IterableDataset, get_worker_info
 
 from transformers_llava.data.batches.collators import RejectRecord
-from transformers_llava.data.batches.packing import deal_step
+from transformers_llava.data.batches.packing import partition_step
 from transformers_llava.data.mixture.config import MixtureConfig, SourceConfig
 from transformers_llava.data.mixture.source import image_root_of, record_rules_of
 from transformers_llava.data.records.readers import HUB_SCHEME, RawRecord, read_records
@@ -33,7 +33,7 @@ class StreamedMixture:
     pass alone: records of a source come in the order of its file, and the source of the next one is drawn in
     proportion to the sizes of the files, so that sources end at about the same time.
 
-    Only the text is read. A picture is opened by whoever trains on it, except where its size decides how many tokens
+    Only the text is read. An image is opened by whoever trains on it, except where its size decides how many tokens
     it costs (`anyres`): then its header is read.
 
     Args:
@@ -84,7 +84,7 @@ class StreamedMixture:
 
     def _accept(self, raw: RawRecord, source: SourceConfig, rules: RecordRules) -> StreamedExample:
         if raw.error is not None:
-            raise raw.error.of(f"{source.name}/{raw.position}")
+            raise raw.error.with_record_id(f"{source.name}/{raw.position}")
         example, _ = to_example(raw.record, rules, raw.position)
         name = f"{source.name}/{example['id']}"
         unmet = source.filters.unmet(example, rules.image_root) if source.filters is not None else None
@@ -105,7 +105,7 @@ class StreamedPacks(IterableDataset):
     `global_batch_size` examples from it at random, and they are replaced by the next ones of the stream. Which
     examples a step sees depends on the files, the seed, `global_batch_size` and `window_steps` alone, not on world
     size, accumulation, rank or workers. The last step of a pass takes what is left; where that is less than one
-    example for each pack, the rest of the packs are empty (the collators make them a black picture without labels).
+    example for each pack, the rest of the packs are empty (the collators make them a black image without labels).
 
     Args:
         mixture (`StreamedMixture`):
@@ -136,7 +136,7 @@ class StreamedPacks(IterableDataset):
         self.mixture, self.reject = mixture, reject
         self.global_batch_size, self.window_steps = global_batch_size, window_steps
         self.world_size, self.accumulation_steps, self.rank = world_size, accumulation_steps, rank
-        self.first_step = 0  # steps before it are planned and passed over, as a resumed run needs; no picture is read
+        self.first_step = 0  # steps before it are planned and passed over, as a resumed run needs; no image is read
 
     def __iter__(self) -> Iterator[list[Example]]:
         worker = get_worker_info()
@@ -173,7 +173,7 @@ class StreamedPacks(IterableDataset):
             yield _draw(window, self.global_batch_size, generator)
 
     def _deal(self, items: list[StreamedExample]) -> list[list[Example]]:
-        dealt = deal_step(
+        dealt = partition_step(
             [item.num_tokens for item in items],
             [bool(item.example["images"]) for item in items],
             world_size=self.world_size,

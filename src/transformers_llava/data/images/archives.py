@@ -39,7 +39,7 @@ def check_archive(archive: str | Path) -> None:
         )
     if is_archive(Path(archive)) and not str(archive).lower().endswith((".zip", ".tar")):
         raise ValueError(
-            f"image root {str(archive)!r} is a compressed tar: every picture would mean decompressing it from the "
+            f"image root {str(archive)!r} is a compressed tar: every image would mean decompressing it from the "
             "start. Decompress it to a plain .tar once, or use a .zip."
         )
 

@@ -77,10 +77,10 @@ def _body(response: Any) -> bytes:
         size += len(chunk)
         if size > MAX_REMOTE_IMAGE_BYTES:
             raise ValueError(f"it has more than {MAX_REMOTE_IMAGE_BYTES:,} bytes")
-    promised = response.headers.get("Content-Length", "")
+    announced = response.headers.get("Content-Length", "")
     is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-    if promised.isdecimal() and int(promised) != size and not is_chunked:
-        raise ConnectionError(f"the answer ends after {size:,} of {int(promised):,} bytes")
+    if announced.isdecimal() and int(announced) != size and not is_chunked:
+        raise ConnectionError(f"the answer ends after {size:,} of {int(announced):,} bytes")
     return b"".join(chunks)
 
 

@@ -47,7 +47,7 @@ def opened(stream: IO[bytes], where: str) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         raise RecordError(
             "unreadable_image",
-            f"the image {where} is not a picture in a format that is read ({', '.join(available_formats())}), "
+            f"the image {where} is not in a format that is read ({', '.join(available_formats())}), "
             "whatever its name says. Replace the file.",
         ) from error
     except Exception as error:  # decoders of damaged files raise OSError, SyntaxError (PNG), struct.error, zlib.error

@@ -26,7 +26,7 @@ def is_remote(path: str | None) -> bool:
 
 def remote_file(url: str) -> Path:
     """
-    Where the picture behind an address lies, or would lie: below `TRANSFORMERS_LLAVA_CACHE` (see `default_cache_dir`).
+    Where the image behind an address lies, or would lie: below `TRANSFORMERS_LLAVA_CACHE` (see `default_cache_dir`).
     """
     digest = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
     return default_cache_dir() / "remote_images" / digest[:2] / digest
@@ -38,7 +38,7 @@ def fetch_image(url: str) -> bytes:
 
     Only `http` and `https`, also after a redirection, and only public addresses (see `connecting`); at most
     `MAX_REMOTE_IMAGE_BYTES`; a few attempts where the server or the line fails, one where the server says that there
-    is no such picture.
+    is no such image.
 
     Raises:
         `RecordError`: `remote_image`, with what went wrong; or what is wrong with the image, as `open_image` says it.
@@ -67,7 +67,7 @@ def _fetch(url: str) -> bytes:
                 raise RecordError(
                     "remote_image",
                     f"the image {url[:200]!r} could not be fetched ({type(error).__name__}: {error}). The record has "
-                    "no picture to train on. Correct the address, or download the picture yourself.",
+                    "no image to train on. Correct the address, or download the image yourself.",
                 ) from error
             time.sleep(0.5 * 2**attempt)
     raise AssertionError("the last attempt returns or raises")
@@ -93,7 +93,7 @@ def fetch_image_root(root: str) -> Path:
     if match is None:
         raise ValueError(
             f"the image root {root!r} is not hf://datasets/OWNER/NAME@COMMIT[/FOLDER or ARCHIVE] with the 40 digits "
-            "of a commit. A branch moves, and the pictures with it."
+            "of a commit. A branch moves, and the images with it."
         )
     repository, revision, inside = match[1], match[2], (match[3] or "").strip("/")
     if ".." in inside.split("/"):
@@ -108,7 +108,7 @@ def fetch_image_root(root: str) -> Path:
         raise
     except Exception as error:  # of the Hub's client, which also passes on those of the network beneath it
         raise ValueError(
-            f"the image root {root!r} cannot be fetched ({type(error).__name__}: {error}). Every picture would be "
+            f"the image root {root!r} cannot be fetched ({type(error).__name__}: {error}). Every image would be "
             "missing. Check its name and the network, and whether you may read the repository."
         ) from error
     if not (Path(folder) / inside).is_dir():

@@ -48,14 +48,14 @@ def read_image_bytes(reference: ImageReference) -> bytes:
 
 
 def image_size(reference: ImageReference) -> tuple[int, int]:
-    """(width, height) of the picture as it will be seen, EXIF rotation included, from the header alone."""
+    """(width, height) of the image as it will be seen, EXIF rotation included, from the header alone."""
     with _opened(reference) as image:
         return upright_size(image)
 
 
 def open_image(reference: ImageReference) -> Image.Image:
     """
-    The picture: wholly decoded, turned upright as its EXIF says, RGB.
+    The image: wholly decoded, turned upright as its EXIF says, RGB.
 
     Sixteen bits of grey or colour keep their upper eight. An animation is its first frame.
 
@@ -69,7 +69,7 @@ def open_image(reference: ImageReference) -> Image.Image:
 
 def check_image(reference: ImageReference, level: str) -> str | None:
     """
-    Look at a picture before training: all of it (`decode`), its header (`header`), or whether it is there (`none`).
+    Look at an image before training: all of it (`decode`), its header (`header`), or whether it is there (`none`).
 
     Returns:
         `str | None`: SHA-256 of its bytes at level `decode`, where all bytes are read anyway.
@@ -91,7 +91,7 @@ def check_image(reference: ImageReference, level: str) -> str | None:
 
 @contextmanager
 def _opened(reference: ImageReference) -> Iterator[Image.Image]:
-    """A lazily opened picture; whatever goes wrong with it, here or in the body, becomes a RecordError."""
+    """A lazily opened image; whatever goes wrong with it, here or in the body, becomes a RecordError."""
     path = reference["path"]
     where = "embedded in the record" if path is None else repr(path)
     try:
@@ -128,7 +128,7 @@ def _missing(where: str, error: Exception | None) -> RecordError:
     cause = f" ({type(error).__name__}: {error})" if error is not None else ""
     return RecordError(
         "missing_image",
-        f"the image {where} cannot be opened{cause}. The record has no picture to train on. "
+        f"the image {where} cannot be opened{cause}. The record has no image to train on. "
         "Check `image_root`, or download the file.",
     )
 

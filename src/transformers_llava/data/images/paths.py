@@ -22,7 +22,7 @@ def resolve_image(name: str, image_root: Path | None) -> ImageReference:
         name (`str`):
             What the record says: a path relative to `image_root`, or an absolute one inside it.
         image_root (`Path`, *optional*):
-            A folder, or a `.zip` / `.tar` file whose members are the pictures.
+            A folder, or a `.zip` / `.tar` file whose members are the images.
 
     Raises:
         `RecordError`: `remote_image`, `path_escapes_root`, `missing_image_root` or `invalid_record`.
@@ -64,7 +64,7 @@ def resolve_image(name: str, image_root: Path | None) -> ImageReference:
 
 
 def path_in_root(reference: ImageReference, image_root: Path | None) -> str | None:
-    """The way from the image root to a picture, or the name of a member; `None` for bytes and what lies outside."""
+    """The way from the image root to an image, or the name of a member; `None` for bytes and what lies outside."""
     path = reference["path"]
     if reference["bytes"] is not None or path is None:
         return None

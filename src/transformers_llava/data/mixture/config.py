@@ -30,9 +30,9 @@ _TEXTS = (
     "verify_images",
     "remote_images",
     "duplicate_ids",
-    "licence",
-    "licence_url",
-    "licence_revision",
+    "license",
+    "license_url",
+    "license_revision",
     "provenance",
     "teacher",
     "teacher_terms",
@@ -81,19 +81,19 @@ class SourceConfig:
     revision: str | None = field(default=None, metadata={"help": "Commit of a Hub repository, all 40 digits."})
     split: str = field(default="train", metadata={"help": "Split of a folder or Hub repository."})
     verify_images: VerificationLevel = field(
-        default="decode", metadata={"help": "How closely pictures are looked at: decode, header or none."}
+        default="decode", metadata={"help": "How closely images are looked at: decode, header or none."}
     )
     remote_images: Literal["refuse", "fetch"] = field(
         default="refuse",
         metadata={
-            "help": "What happens to a picture that is an http address: refuse, or fetch it once into the cache."
+            "help": "What happens to an image that is an http address: refuse, or fetch it once into the cache."
         },
     )
     duplicate_ids: Literal["keep", "drop"] = field(
         default="keep",
         metadata={
             "help": "What happens to a record whose id occurred before: keep (and count: published mixtures use the "
-            "id of a picture for several records) or drop."
+            "id of an image for several records) or drop."
         },
     )
     collapse_markers: bool = field(
@@ -103,9 +103,9 @@ class SourceConfig:
     filters: RecordFilter | None = field(
         default=None, metadata={"help": "What records must be like: " + ", ".join(RecordFilter.__dataclass_fields__)}
     )
-    licence: str | None = field(default=None, metadata={"help": "Licence of the source, for reports and the card."})
-    licence_url: str | None = field(default=None, metadata={"help": "Where the licence is stated."})
-    licence_revision: str | None = field(default=None, metadata={"help": "Commit at which it was stated so."})
+    license: str | None = field(default=None, metadata={"help": "License of the source, for reports and the card."})
+    license_url: str | None = field(default=None, metadata={"help": "Where the license is stated."})
+    license_revision: str | None = field(default=None, metadata={"help": "Commit at which it was stated so."})
     provenance: str | None = field(default=None, metadata={"help": "Who wrote the answers: human, or model."})
     teacher: str | None = field(default=None, metadata={"help": "Model that wrote the answers, where one did."})
     teacher_terms: str | None = field(default=None, metadata={"help": "Terms of that model's outputs."})

@@ -24,7 +24,7 @@ VerificationLevel = Literal["decode", "header", "none"]
 
 @dataclass(frozen=True)
 class ImageVerdict:
-    """What a look at one picture gave."""
+    """What a look at one image gave."""
 
     sha256: str | None = None  # of its bytes; level `decode` only, where all of them are read
     reason: str | None = None  # why it cannot be used, if so
@@ -37,7 +37,7 @@ class ImageVerdict:
 def check_level(level: str) -> None:
     if level not in ("decode", "header", "none"):
         raise ValueError(
-            f"verify_images must be 'decode' (finds truncated pictures), 'header' or 'none', not {level!r}."
+            f"verify_images must be 'decode' (finds truncated images), 'header' or 'none', not {level!r}."
         )
 
 
@@ -49,7 +49,7 @@ def verify_images(
     recheck: bool = False,
 ) -> list[ImageVerdict]:
     """
-    Look at each distinct picture of a source once.
+    Look at each distinct image of a source once.
 
     A good verdict is kept beside the parsed source and taken again for as long as the file stays as it was: its size,
     both times (`rsync -a` and `cp -p` set the time of the content, but not that of the change) and its place on the
@@ -57,17 +57,17 @@ def verify_images(
 
     Args:
         parsed (`ParsedSource`):
-            Whose pictures to look at.
+            Whose images to look at.
         level (`str`, *optional*, defaults to `"decode"`):
             `decode` decodes every pixel and finds truncated files, `header` reads the size, `none` only looks whether
             the file is there.
         num_proc (`int`, *optional*):
             Threads (Pillow decodes outside the interpreter lock); one per core by default.
         recheck (`bool`, *optional*, defaults to `False`):
-            Look at every picture again, whatever was found before: for a check that is to prove something.
+            Look at every image again, whatever was found before: for a check that is to prove something.
 
     Returns:
-        `list[ImageVerdict]`: in the order of the pictures, whatever the number of workers.
+        `list[ImageVerdict]`: in the order of the images, whatever the number of workers.
     """
     check_level(level)
     file = parsed.folder / f"verdicts.{level}.parquet"
@@ -103,7 +103,7 @@ def _each(
 
 
 def _state(path: str | None) -> str:
-    """What tells whether the file that holds a picture was written; bytes in a record are covered by its digest."""
+    """What tells whether the file that holds an image was written; bytes in a record are covered by its digest."""
     if path is None:
         return "embedded"
     try:
@@ -119,7 +119,7 @@ def _read_verdicts(file: Path) -> dict[tuple[int, str], ImageVerdict]:
     except (OSError, pyarrow.ArrowException):  # none yet, or an unreadable one: look again
         return {}
     columns = [table.column(name).to_pylist() for name in ("state", "sha256", "reason", "message")]
-    # Only good verdicts are taken again: what was wrong with a file may be cured without touching it (permissions).
+    # Only good verdicts are taken again: what was wrong with a file may be mended without touching it (permissions).
     return {(n, row[0]): ImageVerdict(*row[1:]) for n, row in enumerate(zip(*columns)) if row[2] is None}
 
 

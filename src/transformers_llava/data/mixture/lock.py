@@ -20,7 +20,7 @@ LOCK_NAME = "mixture.lock.json"
 _VERSION = 1
 _AMOUNTS = (*AMOUNTS, "seed")
 _STATED = (
-    *("licence", "licence_url", "licence_revision", "provenance", "teacher", "teacher_terms"),
+    *("license", "license_url", "license_revision", "provenance", "teacher", "teacher_terms"),
     *("revision", "split", "format", "duplicate_ids"),
 )
 _TOTALS = ("num_read", "num_kept", "num_used", "num_repeated_ids", "num_images")

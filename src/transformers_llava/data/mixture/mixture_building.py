@@ -1,4 +1,4 @@
-"""MixtureConfig to one Dataset of Examples, and a report that says exactly what is in it and what is not."""
+"""Build one Dataset of Examples from a MixtureConfig, and report exactly what is in it and what is not."""
 
 import hashlib
 from dataclasses import replace
@@ -30,11 +30,11 @@ def build_mixture(
         strict (`bool`, *optional*, defaults to `False`):
             Raise the `RecordError` of the first bad record instead of counting it.
         num_proc (`int`, *optional*):
-            Workers that look at the pictures.
+            Workers that look at the images.
         cache_dir (`str`, *optional*):
             Where parsed files are kept; see `default_cache_dir`.
         recheck_images (`bool`, *optional*, defaults to `False`):
-            Look at every picture again instead of taking what was found before; see `verify_images`.
+            Look at every image again instead of taking what was found before; see `verify_images`.
 
     Raises:
         `RecordError`: under `strict`.

@@ -1,4 +1,4 @@
-"""A YAML file to a MixtureConfig: our own mixture files, and LLaVA-NeXT's lists of `json_path`."""
+"""Read a YAML file as a MixtureConfig: our own mixture files, and LLaVA-NeXT's lists of `json_path`."""
 
 import os
 from collections import Counter
@@ -37,7 +37,7 @@ def read_mixture_file(
         path: captions.json        # relative to this file
         image_root: images.zip
         weight: 0.5
-        licence: CC BY 4.0
+        license: CC BY 4.0
     ```
 
     A list without `sources:` is read as the sources. LLaVA-NeXT's files are read too: `datasets:` with `json_path` and

@@ -1,4 +1,4 @@
-"""Published parts of a source with counts and licences, and its files to fetch: what its records do not say."""
+"""State what records do not say: published parts of a source with counts and licenses, and files to fetch."""
 
 import os
 from collections import Counter
@@ -14,7 +14,7 @@ from transformers_llava.data.mixture.fields import Kind, check_fields, shown
 from transformers_llava.data.records.record_store import ParsedSource
 
 
-NO_PICTURE = "(no picture)"
+NO_IMAGE = "(no image)"
 UNKNOWN = "unknown"  # a value, never read as "free"
 
 
@@ -25,18 +25,18 @@ class SourcePart:
     name: str = field(metadata={"help": "As its makers call it."})
     num_examples: int = field(metadata={"help": "Records, as published."})
     image_folder: str | None = field(
-        default=None, metadata={"help": "First folder of the pictures' paths; none for records without a picture."}
+        default=None, metadata={"help": "First folder of the images' paths; none for records without an image."}
     )
-    licence: str = field(default=UNKNOWN, metadata={"help": "Of the questions and answers."})
-    licence_url: str | None = field(default=None, metadata={"help": "Where that is stated."})
-    licence_revision: str | None = field(default=None, metadata={"help": "Commit at which it was stated so."})
-    images_licence: str | None = field(default=None, metadata={"help": "Of the pictures."})
-    images_licence_url: str | None = field(default=None, metadata={"help": "Where that is stated."})
+    license: str = field(default=UNKNOWN, metadata={"help": "Of the questions and answers."})
+    license_url: str | None = field(default=None, metadata={"help": "Where that is stated."})
+    license_revision: str | None = field(default=None, metadata={"help": "Commit at which it was stated so."})
+    images_license: str | None = field(default=None, metadata={"help": "Of the images."})
+    images_license_url: str | None = field(default=None, metadata={"help": "Where that is stated."})
     provenance: str = field(default=UNKNOWN, metadata={"help": "human, or model: who wrote the answers."})
     teacher: str | None = field(default=None, metadata={"help": "Model that wrote them."})
     teacher_terms: str | None = field(default=None, metadata={"help": "Terms of that model's outputs."})
     teacher_terms_url: str | None = field(default=None, metadata={"help": "Where these are stated."})
-    note: str | None = field(default=None, metadata={"help": "What else a person should know."})
+    note: str | None = field(default=None, metadata={"help": "What else a user should know."})
 
     @classmethod
     def from_dict(cls, values: Any, source: str) -> "SourcePart":
@@ -45,14 +45,14 @@ class SourcePart:
 
 @dataclass(frozen=True)
 class Download:
-    """One file or folder that a person has to fetch, and where it goes."""
+    """One file or folder that a user has to fetch, and where it goes."""
 
     name: str = field(metadata={"help": "What it is."})
     url: str = field(metadata={"help": "Where it is."})
     target: str = field(metadata={"help": "File or folder to make of it, below the data root."})
     size: str = field(default=UNKNOWN, metadata={"help": "About how large."})
     revision: str | None = field(default=None, metadata={"help": "Commit of a repository."})
-    licence: str = field(default=UNKNOWN, metadata={"help": "Terms of the file."})
+    license: str = field(default=UNKNOWN, metadata={"help": "Terms of the file."})
     note: str | None = field(default=None, metadata={"help": "What to watch out for."})
 
     @classmethod
@@ -66,7 +66,7 @@ class Download:
 
 
 def count_by_folder(parsed: ParsedSource, image_root: Path | None) -> Counter[str]:
-    """Well-formed records by the first folder of their first picture, whether the pictures are there or not."""
+    """Well-formed records by the first folder of their first image, whether the images are there or not."""
     names = [_first_folder(path, image_root) for path in parsed.image_paths]
     has_image = parsed.first_image[1:] > parsed.first_image[:-1]
     counts: Counter[str] = Counter()
@@ -78,7 +78,7 @@ def count_by_folder(parsed: ParsedSource, image_root: Path | None) -> Counter[st
         for number, count in enumerate(np.bincount(folder_of_image[first], minlength=len(known)).tolist()):
             counts[known[number]] += count
     if not has_image.all():
-        counts[NO_PICTURE] += int((~has_image).sum())
+        counts[NO_IMAGE] += int((~has_image).sum())
     return +counts
 
 
@@ -86,7 +86,7 @@ def published_counts(parts: list[SourcePart]) -> Counter[str]:
     """Records per image folder, as the parts add up."""
     counts: Counter[str] = Counter()
     for part in parts:
-        counts[part.image_folder or NO_PICTURE] += part.num_examples
+        counts[part.image_folder or NO_IMAGE] += part.num_examples
     return counts
 
 
@@ -102,10 +102,10 @@ def compare_with_published(
         for folder in sorted({*published, *counts}):
             if counts[folder] != published[folder]:
                 differences.append(
-                    f"source {name!r} has {counts[folder]:,} records with pictures in {folder!r}; "
+                    f"source {name!r} has {counts[folder]:,} records with images in {folder!r}; "
                     f"{published[folder]:,} were published"
-                    if folder != NO_PICTURE
-                    else f"source {name!r} has {counts[folder]:,} records without a picture; "
+                    if folder != NO_IMAGE
+                    else f"source {name!r} has {counts[folder]:,} records without an image; "
                     f"{published[folder]:,} were published"
                 )
     return differences
@@ -132,7 +132,7 @@ def _checked(cls: type, values: Any, source: str, noun: str, *, required: tuple[
 
 __all__ = [
     "Download",
-    "NO_PICTURE",
+    "NO_IMAGE",
     "SourcePart",
     "UNKNOWN",
     "compare_with_published",

@@ -1,4 +1,4 @@
-"""SourceConfig to a memory-mapped Dataset of Examples, and a report of every record that is not in it."""
+"""Load a SourceConfig as a memory-mapped Dataset of Examples, and report every record that is not in it."""
 
 import hashlib
 import logging
@@ -50,7 +50,7 @@ def load_source(
         strict (`bool`, *optional*, defaults to `False`):
             Stop at the first bad record instead of counting it.
         num_proc (`int`, *optional*):
-            Workers that look at the pictures. The result does not depend on it.
+            Workers that look at the images. The result does not depend on it.
         cache_dir (`str`, *optional*):
             Where parsed files are kept, by the content of the file; see `default_cache_dir`.
 
@@ -81,7 +81,7 @@ def load_source_with_digests(
         request, config.verify_images, strict=strict, num_proc=num_proc, cache_dir=cache_dir, recheck=recheck_images
     )
     report = parsed.report
-    report.licence, report.licence_url, report.provenance = config.licence, config.licence_url, config.provenance
+    report.license, report.license_url, report.provenance = config.license, config.license_url, config.provenance
     if config.parts:
         report.folders = count_by_folder(parsed, image_root)
     kept = _usable_rows(parsed, verdicts, strict=strict)
@@ -118,9 +118,9 @@ def _look(
     recheck: bool,
 ) -> tuple[ParsedSource, list[ImageVerdict]]:
     """
-    Parse a source and look at its pictures; of several processes that share a cache, one does, and the others wait.
+    Parse a source and look at its images; of several processes that share a cache, one does, and the others wait.
 
-    Without that every rank of a machine would read all records and decode all pictures, each with a thread per core.
+    Without that every rank of a machine would read all records and decode all images, each with a thread per core.
     Those that waited read the result at the same time, outside of the lock.
     """
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
@@ -172,14 +172,14 @@ def image_root_of(config: SourceConfig) -> Path | None:
     exists = image_root.is_file() if is_archive(image_root) else image_root.is_dir()
     if not exists:
         raise ValueError(
-            f"source {config.name!r} has the image root {str(image_root)!r}, which does not exist. Every picture "
+            f"source {config.name!r} has the image root {str(image_root)!r}, which does not exist. Every image "
             "would be missing. Correct `image_root`."
         )
     return image_root
 
 
 def _usable_rows(parsed: ParsedSource, verdicts: list[ImageVerdict], *, strict: bool) -> list[int]:
-    """Rows whose pictures are all good; the others go into the report."""
+    """Rows whose images are all good; the others go into the report."""
     is_bad = np.array([verdict.reason is not None for verdict in verdicts], dtype=bool)
     if not is_bad.any():
         return list(range(len(parsed.dataset)))
@@ -187,7 +187,7 @@ def _usable_rows(parsed: ParsedSource, verdicts: list[ImageVerdict], *, strict: 
     is_usable = num_bad[parsed.first_image[1:]] == num_bad[parsed.first_image[:-1]]
     for row in np.flatnonzero(~is_usable).tolist():
         error = next(error for number in parsed.images_of(row) if (error := verdicts[number].error()) is not None)
-        named = error.of(f"{parsed.report.name}/{parsed.dataset.data.column('id')[row].as_py()}")
+        named = error.with_record_id(f"{parsed.report.name}/{parsed.dataset.data.column('id')[row].as_py()}")
         if strict:
             raise named
         position = int(parsed.positions[row])
@@ -196,7 +196,7 @@ def _usable_rows(parsed: ParsedSource, verdicts: list[ImageVerdict], *, strict: 
 
 
 def _content_digests(parsed: ParsedSource, verdicts: list[ImageVerdict], kept: list[int]) -> np.ndarray:
-    """(num_kept, 32): what is said and, where pictures were decoded, their bytes; not where or in which format."""
+    """(num_kept, 32): what is said and, where images were decoded, their bytes; not where or in which format."""
     joined = bytearray()
     for row in kept:
         record = hashlib.sha256(parsed.digests[row])

@@ -1,4 +1,4 @@
-"""How much of a source to use, to the numbers of the rows. Pure."""
+"""Choose the rows of a source by how much of it to use. Pure."""
 
 import logging
 import math

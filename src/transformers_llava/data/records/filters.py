@@ -1,4 +1,4 @@
-"""An Example to whether a person wants it: filters of a source, counted by name, never mistaken for defects."""
+"""Decide whether a user wants an Example: filters of a source, counted by name, never mistaken for defects."""
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,15 +13,15 @@ from transformers_llava.data.schema import Example
 class RecordFilter:
     """What a record must be like to be used. A field that is not set asks for nothing."""
 
-    has_image: bool | None = field(default=None, metadata={"help": "true: only with a picture; false: only without."})
+    has_image: bool | None = field(default=None, metadata={"help": "true: only with an image; false: only without."})
     image_folders: tuple[str, ...] | None = field(
         default=None,
-        metadata={"help": "Only records whose pictures all lie in one of these folders of the image root."},
+        metadata={"help": "Only records whose images all lie in one of these folders of the image root."},
     )
     min_rounds: int | None = field(default=None, metadata={"help": "Least answers in the dialogue."})
     max_rounds: int | None = field(default=None, metadata={"help": "Most answers in the dialogue."})
     max_characters: int | None = field(default=None, metadata={"help": "Most characters of the whole dialogue."})
-    max_images: int | None = field(default=None, metadata={"help": "Most pictures."})
+    max_images: int | None = field(default=None, metadata={"help": "Most images."})
 
     @classmethod
     def from_dict(cls, values: Any, source: str) -> "RecordFilter":

@@ -1,4 +1,4 @@
-"""Data files to raw records with their positions: JSON arrays (streamed), JSON lines, Parquet, Hub data sets."""
+"""Read raw records with their positions from JSON arrays (streamed), JSON lines, Parquet and Hub data sets."""
 
 import codecs
 import hashlib
@@ -211,7 +211,7 @@ def _read_parquet(path: Path) -> Iterator[RawRecord]:
     try:
         number = 0
         with pyarrow.parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=256):  # small: rows may carry the bytes of their pictures
+            for batch in table.iter_batches(batch_size=256):  # small: rows may carry the bytes of their images
                 for record in _rows(batch):
                     if isinstance(record, UnicodeDecodeError):
                         yield _broken(f"row {number}", "invalid_utf8", f"row {number} is not UTF-8: {record}.")
@@ -274,7 +274,7 @@ def _open_dataset(path: str, revision: str | None, split: str, streaming: bool) 
 
 
 def _undecoded(features: Any) -> Any:
-    """The same features with pictures as bytes or path."""
+    """The same features with images as bytes or path."""
     import datasets
 
     if isinstance(features, datasets.Image):

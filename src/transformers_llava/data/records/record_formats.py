@@ -1,4 +1,4 @@
-"""Raw records (LLaVA and ShareGPT conversations, chat messages) to Examples. Pure: no image is opened."""
+"""Convert raw records (LLaVA and ShareGPT conversations, chat messages) to Examples. Pure: opens no image."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def to_example(record: Any, rules: RecordRules, default_id: str = "?") -> tuple[
 
     `<image>` in a text is an image exactly where the record declares one: the markers of the human turns (LLaVA) or of
     string contents (chat messages) must be as many as its images. A record without images keeps `<image>` as text, and
-    so does every answer; but a LLaVA turn whose first or last line is the marker alone has lost its picture. In a
+    so does every answer; but a LLaVA turn whose first or last line is the marker alone has lost its image. In a
     LLaVA turn with one marker the image goes to the front and the text is stripped, as in the original; several
     markers in one turn stay where they are (the original collapsed them into one).
 
@@ -99,12 +99,14 @@ def to_example(record: Any, rules: RecordRules, default_id: str = "?") -> tuple[
         example: Example = {"id": record_id, "messages": messages, "images": images, "source": rules.source}
         _check_utf8(example)
     except RecordError as error:
-        raise error.of(f"{rules.source}/{record_id}".encode("utf-8", "backslashreplace").decode()) from None
+        raise error.with_record_id(
+            f"{rules.source}/{record_id}".encode("utf-8", "backslashreplace").decode()
+        ) from None
     return example, (*notes, *collapsed)
 
 
 def _collapse_markers(record: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """LLaVA's own preparation of a turn with pictures, and whether it changed the number of markers."""
+    """LLaVA's own preparation of a turn with images, and whether it changed the number of markers."""
     turns, notes = [], set()
     for turn in record.get("conversations") or []:
         value = turn.get("value") if isinstance(turn, dict) else None
@@ -139,7 +141,7 @@ def _from_conversations(record: dict[str, Any], image_root: Path | None) -> _Par
     users = [text for role, text in turns if role == "user"]
     if images:
         num_markers = sum(text.count(IMAGE_MARKER) for text in users)
-    else:  # typed inside a text it is text; on a line of its own, where LLaVA's data puts it, a picture has been lost
+    else:  # typed inside a text it is text; on a line of its own, where LLaVA's data puts it, an image has been lost
         num_markers = sum(_stands_alone(text) for text in users)
     _check_image_count(num_markers, len(images), "<image> marker")
     messages: list[Message] = []
@@ -215,7 +217,7 @@ def _content_part(part: Any, image_root: Path | None) -> tuple[ContentPart, Imag
 
 
 def _declared_images(record: dict[str, Any], image_root: Path | None) -> list[ImageReference]:
-    """The pictures a record names: `image` or `images`, one or a list; null and [] mean a text-only record."""
+    """The images a record names: `image` or `images`, one or a list; null and [] mean a text-only record."""
     value = record.get("image")
     if value is None or value == []:
         value = record.get("images")

@@ -1,4 +1,4 @@
-"""Parse a data file into Examples on disk that have the right shape; their pictures are not looked at yet."""
+"""Parse a data file into Examples on disk that have the right shape; their images are not looked at yet."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 # Contract: raised by one whenever the same file would be parsed into other Examples or another report, so that what an
 # older version kept is not taken again. `tests/data/records/test_record_store.py` fails where it was forgotten.
-PARSER_VERSION = 1
+PARSER_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class ParsedSource:
     """
     The well-formed records of one file.
 
-    Row i has the distinct pictures with the numbers `image_numbers[first_image[i] : first_image[i + 1]]`.
+    Row i has the distinct images with the numbers `image_numbers[first_image[i] : first_image[i + 1]]`.
     """
 
     folder: Path
@@ -79,7 +79,7 @@ class ParsedSource:
     digests: np.ndarray  # (num_rows, 32) SHA-256 of the messages
     first_image: np.ndarray  # (num_rows + 1,)
     image_numbers: np.ndarray
-    image_paths: list[str | None]  # per distinct picture; None: its bytes are in the record
+    image_paths: list[str | None]  # per distinct image; None: its bytes are in the record
     image_places: np.ndarray  # (num_images, 2) row and place in the row where it occurs first
 
     def images_of(self, row: int) -> list[int]:
@@ -163,7 +163,7 @@ def _parse(folder: Path, request: ParseRequest, *, strict: bool) -> ParsedSource
 
 
 class _Writer:
-    """One pass over a file; only what is needed to look at the pictures later stays in memory."""
+    """One pass over a file; only what is needed to look at the images later stays in memory."""
 
     def __init__(self, folder: Path, request: ParseRequest, *, strict: bool) -> None:
         self.folder, self.request, self.strict = folder, request, strict
@@ -206,7 +206,7 @@ class _Writer:
         request = self.request
         try:
             if raw.error is not None:
-                raise raw.error.of(f"{request.rules.source}/{raw.position}")
+                raise raw.error.with_record_id(f"{request.rules.source}/{raw.position}")
             example, notes = to_example(raw.record, request.rules, raw.position)
             self._check_id(example["id"])
         except RecordError as error:

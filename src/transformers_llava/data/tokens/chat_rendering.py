@@ -1,4 +1,4 @@
-"""Example and chat template to text in which a typed `</s>` or `<image>` is marked, and marked text to token ids.
+"""Render an Example as text in which a typed `</s>` or `<image>` is marked, and encode marked text to token ids.
 
 transformers can read control tokens in user text as text (`sanitize_control_tokens`), and it can say which tokens the
 assistant wrote (`return_assistant_tokens_mask`), but not both in one call. This file does both, for the few examples
@@ -73,7 +73,7 @@ def control_token_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]
 
 
 def render_marked(example: Example, tokenizer: PreTrainedTokenizerBase, template: str) -> Rendered:
-    """One run of the template over the dialogue, with every special token that a person typed marked as text."""
+    """One run of the template over the dialogue, with every special token that a user typed marked as text."""
     conversation = to_conversation(example)
     if writes_control_tokens(example, tokenizer):
         conversation = mark_control_tokens(conversation, control_token_pattern(tokenizer))

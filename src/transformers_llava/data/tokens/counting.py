@@ -1,4 +1,4 @@
-"""Examples to token counts, without decoding a pixel."""
+"""Count the tokens of examples, without decoding a pixel."""
 
 import hashlib
 from typing import Any, NamedTuple
@@ -28,13 +28,13 @@ def count_tokens(example: Example, processor: Any, policy: EncodingPolicy = DEFA
     Tokens of an example after image expansion, before any cut.
 
     Contract: equal to `len(encode_example(example, processor, policy).input_ids)` where nothing is cut, but only the
-    headers of the pictures are read.
+    headers of the images are read.
     """
     return TokenCounter(processor, policy).count(example)[0]
 
 
 def measure_example(example: Example, processor: Any, policy: EncodingPolicy = DEFAULT_POLICY) -> ExampleLength:
-    """`count_tokens`, and whether there is a picture."""
+    """`count_tokens`, and whether there is an image."""
     return ExampleLength(count_tokens(example, processor, policy), bool(example["images"]))
 
 
@@ -42,7 +42,7 @@ class TokenCounter:
     """
     Processor and policy, ready to look at one example after another.
 
-    With `look_at_images=False` no header is read where every picture costs the same, as without tiles; that a picture
+    With `look_at_images=False` no header is read where every image costs the same, as without tiles; that an image
     is missing is then found when it is opened.
     """
 
@@ -58,7 +58,7 @@ class TokenCounter:
         self.fixed_cost: int | None = None
         if not look_at_images and not processor.tiling_rule().is_tiled:
             self.fixed_cost = processor.num_image_tokens(1, 1)
-        self.cost_of_path: dict[tuple[str, bool], int] = {}  # many records share a picture
+        self.cost_of_path: dict[tuple[str, bool], int] = {}  # many records share an image
 
     def count(self, example: Example) -> tuple[int, bool]:
         """Tokens before any cut, and whether the template wrote anything for the assistant."""
@@ -98,7 +98,7 @@ class TokenCounter:
             images_kwargs = images_kwargs_of(len(example["images"]), self.processor, self.policy.several_images)
             return [self._cost(reference, images_kwargs) for reference in example["images"]]
         except RecordError as error:
-            raise error.of(f"{example['source']}/{example['id']}") from error
+            raise error.with_record_id(f"{example['source']}/{example['id']}") from error
 
     def _cost(self, reference: ImageReference, images_kwargs: dict[str, Any]) -> int:
         if self.fixed_cost is not None:

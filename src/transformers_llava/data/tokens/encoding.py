@@ -1,4 +1,4 @@
-"""Example and processor to EncodedExample: token ids, labels of the assistant's tokens, pixels."""
+"""Encode an Example with a processor: token ids, labels of the assistant's tokens, pixels."""
 
 from typing import Any
 
@@ -23,25 +23,25 @@ def encode_example(example: Example, processor: Any, policy: EncodingPolicy = DE
 
     One call of the chat template gives ids and labels: what the template marks with `{% generation %}` (answers and
     the token that ends them) is supervised, everything else, and every image token, is not. The template writes BOS.
-    A special token that a person typed, `</s>` or an `<image>` that is no picture, is encoded as the text it is.
+    A special token that a user typed, `</s>` or an `<image>` that marks no image, is encoded as the text it is.
 
     Args:
         example (`Example`):
-            The example; its pictures are decoded here.
+            The example; its images are decoded here.
         processor (`OpenLlavaProcessor`):
             Tokenizer, image processor and token counts.
         policy (`EncodingPolicy`, *optional*):
-            Template, most tokens, and what becomes of an example with more, or with several pictures.
+            Template, most tokens, and what becomes of an example with more, or with several images.
 
     Raises:
-        `RecordError`: a picture cannot be read; `too_long`; `no_supervised_token`.
+        `RecordError`: an image cannot be read; `too_long`; `no_supervised_token`.
     """
     chat_template = chat_template_of(processor, policy.template)
     name = f"{example['source']}/{example['id']}"
     try:
         images = [open_image(reference) for reference in example["images"]]
     except RecordError as error:
-        raise error.of(name) from error
+        raise error.with_record_id(name) from error
     images_kwargs = images_kwargs_of(len(images), processor, policy.several_images)
     if writes_control_tokens(example, processor.tokenizer):
         costs = [processor.num_image_tokens(image.width, image.height, **images_kwargs) for image in images]
@@ -59,7 +59,7 @@ def encode_example(example: Example, processor: Any, policy: EncodingPolicy = DE
 
 
 def images_kwargs_of(num_images: int, processor: Any, several_images: SeveralImages) -> dict[str, Any]:
-    """What the processor is told about the pictures of one example."""
+    """What the processor is told about the images of one example."""
     if several_images == "one_tile" and num_images > 1 and processor.tiling_rule().is_tiled:
         return {"image_aspect_ratio": "pad"}
     return {}
@@ -69,10 +69,10 @@ def encode_text(
     example: Example, processor: Any, image_costs: list[int], *, template: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Tokens of an example whose pictures cost `image_costs`, and which of them the assistant wrote; no pixel is needed.
+    Tokens of an example whose images cost `image_costs`, and which of them the assistant wrote; no pixel is needed.
 
     Contract: equal to what the processor makes of the example, which a test compares. It is used where the processor
-    can not be: for typed control tokens, and to know the tokens of an example without opening its pictures.
+    cannot be: for typed control tokens, and to know the tokens of an example without opening its images.
 
     Returns:
         `(torch.Tensor, torch.Tensor)`: ids (T,) and a mask (T,).
@@ -87,7 +87,7 @@ def encode_text(
     repeats = torch.tensor(
         [next(costs) if token == processor.image_token_id else 1 for token in ids], dtype=torch.long
     )
-    # (T,): each image token as often as its picture costs
+    # (T,): each image token as often as its image costs
     return (
         torch.tensor(ids, dtype=torch.long).repeat_interleave(repeats),
         torch.tensor(is_assistant, dtype=torch.bool).repeat_interleave(repeats),
@@ -125,11 +125,11 @@ def _encode_in_one_call(
     example: Example, images: list[Image.Image], processor: Any, template: str, images_kwargs: dict[str, Any]
 ) -> _Tokens:
     conversation = to_conversation(example)
-    pictures = iter(images)
+    remaining = iter(images)
     for message in conversation:
         for part in message["content"]:
             if part["type"] == "image":
-                part["image"] = next(pictures)
+                part["image"] = next(remaining)
     outputs = processor.apply_chat_template(
         [conversation],
         chat_template=template,

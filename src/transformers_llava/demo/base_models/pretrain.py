@@ -26,8 +26,8 @@ def make_parts(
     """
     Trains the parts and saves them as `vision_tower/` and `language_model/` under `folder`.
 
-    The vision tower sees pictures and captions, never a question. The language model sees text alone: captions, and
-    dialogues in which a caption stands where LLaVA will put the picture.
+    The vision tower sees images and captions, never a question. The language model sees text alone: captions, and
+    dialogues in which a caption stands where LLaVA will put the image.
 
     Args:
         sources (`Sequence[SourceFiles]`): The demo's training data; the held-out tests are not read.
@@ -59,7 +59,7 @@ def _captions(source: SourceFiles) -> Iterator[tuple[Path, str]]:
 
 
 def _documents(sources: Sequence[SourceFiles], rng: random.Random) -> Iterator[str]:
-    """Captions by themselves, and every dialogue with its picture's caption in the picture's place."""
+    """Captions by themselves, and every dialogue with its image's caption in the image's place."""
     for source in sources:
         captions = {record["image"]: record["conversations"][1]["value"] for record in _records(source.captions)}
         for record in _records(source.instructions):

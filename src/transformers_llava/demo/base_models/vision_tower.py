@@ -1,4 +1,4 @@
-"""Train a small CLIP contrastively on pictures with captions, and save its vision tower as a `CLIPVisionModel`."""
+"""Train a small CLIP contrastively on images with captions, and save its vision tower as a `CLIPVisionModel`."""
 
 import math
 import random
@@ -24,13 +24,13 @@ class VisionTowerSettings:
     Sizes and training of the demo's CLIP.
 
     Args:
-        image_size (`int`, *optional*, defaults to 32): Side of the square that a picture is scaled to.
+        image_size (`int`, *optional*, defaults to 32): Side of the square that an image is scaled to.
         patch_size (`int`, *optional*, defaults to 8): Side of a patch: 4 x 4 patches are 16 image tokens.
         hidden_size (`int`, *optional*, defaults to 128): Width of the vision tower.
         num_layers (`int`, *optional*, defaults to 4): Layers of the vision tower; LLaVA reads the last but one.
         text_hidden_size (`int`, *optional*, defaults to 64): Width of the text tower, which is thrown away.
         text_num_layers (`int`, *optional*, defaults to 2): Layers of the text tower.
-        projection_size (`int`, *optional*, defaults to 64): Width of the space where pictures and captions meet.
+        projection_size (`int`, *optional*, defaults to 64): Width of the space where images and captions meet.
         num_steps (`int`, *optional*, defaults to 600): Optimizer steps.
         batch_size (`int`, *optional*, defaults to 96): Pairs per step, each a negative for all others.
         learning_rate (`float`, *optional*, defaults to 1e-3): Peak of the cosine schedule.
@@ -64,13 +64,13 @@ def pretrain_vision_tower(
     progress: bool = False,
 ) -> dict[str, Any]:
     """
-    Trains a CLIP from random weights on pictures and captions, and saves its vision half with its preprocessing.
+    Trains a CLIP from random weights on images and captions, and saves its vision half with its preprocessing.
 
-    Several pictures of a batch may have the same caption; each is then matched with that one caption, so that no
-    picture counts as a negative of its own description.
+    Several images of a batch may have the same caption; each is then matched with that one caption, so that no
+    image counts as a negative of its own description.
 
     Args:
-        pairs (`Sequence[tuple[Path, str]]`): Picture files and their captions.
+        pairs (`Sequence[tuple[Path, str]]`): Image files and their captions.
         tokenizer (`PreTrainedTokenizerBase`): Of the captions.
         folder (`Path`): Where the tower goes, as `AutoModel` loads it.
         seed (`int`): Of the weights and of the order of the pairs.
@@ -78,7 +78,7 @@ def pretrain_vision_tower(
         progress (`bool`, *optional*, defaults to `False`): Whether to draw a progress bar.
 
     Returns:
-        `dict`: Settings, first and last loss, share of pictures matched right in the last batches, seconds.
+        `dict`: Settings, first and last loss, share of images matched right in the last batches, seconds.
     """
     started = time.perf_counter()
     settings = settings or VisionTowerSettings()
@@ -87,7 +87,7 @@ def pretrain_vision_tower(
     model = CLIPModel(_config(settings, tokenizer)).train()
     _write_positions(model.vision_model.embeddings.position_embedding.weight, settings)
     processor = _processor(settings)
-    pixels = _read_pictures([path for path, _ in pairs], processor, progress)  # (num_pairs, 3, image_size, image_size)
+    pixels = _read_images([path for path, _ in pairs], processor, progress)  # (num_pairs, 3, image_size, image_size)
     caption_ids = {caption: tokenizer(caption).input_ids + [tokenizer.eos_token_id] for _, caption in pairs}
     matched = []
 
@@ -96,7 +96,7 @@ def pretrain_vision_tower(
         captions = sorted({pairs[index][1] for index in chosen})
         target = torch.tensor([captions.index(pairs[index][1]) for index in chosen])
         input_ids = _pad([caption_ids[caption] for caption in captions], tokenizer.pad_token_id)
-        logits = _similarities(model, pixels[chosen], input_ids)  # (pictures, captions)
+        logits = _similarities(model, pixels[chosen], input_ids)  # (images, captions)
         matched.append((logits.argmax(dim=1) == target).float().mean().item())
         return _contrastive_loss(logits, target)
 
@@ -158,12 +158,12 @@ def _processor(settings: VisionTowerSettings) -> CLIPImageProcessorPil:
     return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
-def _read_pictures(paths: Sequence[Path], processor: CLIPImageProcessorPil, progress: bool) -> torch.Tensor:
-    pictures = []
-    for path in tqdm(paths, desc="vision tower: reading pictures", disable=not progress):
-        with Image.open(path) as picture:
-            pictures.append(processor(picture.convert("RGB"), return_tensors="pt")["pixel_values"][0])
-    return torch.stack(pictures)
+def _read_images(paths: Sequence[Path], processor: CLIPImageProcessorPil, progress: bool) -> torch.Tensor:
+    images = []
+    for path in tqdm(paths, desc="vision tower: reading images", disable=not progress):
+        with Image.open(path) as image:
+            images.append(processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0])
+    return torch.stack(images)
 
 
 def _decay_groups(model: CLIPModel, settings: VisionTowerSettings) -> list[dict[str, Any]]:
@@ -181,17 +181,17 @@ def _pad(sequences: Sequence[list[int]], pad_token_id: int) -> torch.Tensor:
 
 
 def _similarities(model: CLIPModel, pixels: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-    pictures = functional.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+    images = functional.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
     captions = functional.normalize(model.get_text_features(input_ids=input_ids).pooler_output, dim=-1)
-    return model.logit_scale.exp().clamp(max=100) * pictures @ captions.T
+    return model.logit_scale.exp().clamp(max=100) * images @ captions.T
 
 
 def _contrastive_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """CLIP's symmetric loss; a caption of several pictures is matched with all of them evenly."""
-    pictures_to_captions = functional.cross_entropy(logits, target)
-    belongs = functional.one_hot(target, logits.shape[1]).T.to(logits.dtype)  # (captions, pictures)
-    captions_to_pictures = functional.cross_entropy(logits.T, belongs / belongs.sum(dim=1, keepdim=True))
-    return (pictures_to_captions + captions_to_pictures) / 2
+    """CLIP's symmetric loss; a caption of several images is matched with all of them evenly."""
+    images_to_captions = functional.cross_entropy(logits, target)
+    belongs = functional.one_hot(target, logits.shape[1]).T.to(logits.dtype)  # (captions, images)
+    captions_to_images = functional.cross_entropy(logits.T, belongs / belongs.sum(dim=1, keepdim=True))
+    return (images_to_captions + captions_to_images) / 2
 
 
 __all__ = ["VisionTowerSettings", "pretrain_vision_tower"]

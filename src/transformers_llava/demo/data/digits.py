@@ -12,8 +12,8 @@ from transformers_llava.demo.data.source_files import SourceFiles, make_record, 
 
 IMAGE_SIZE = 96
 NUM_DIGITS = 1797
-# Contract: every fifth picture of scikit-learn's `load_digits()` (index 4, 9, 14, ...) is the test, whatever the seed.
-# The collection does not say who wrote what, so the same hand may have written pictures of both parts.
+# Contract: every fifth image of scikit-learn's `load_digits()` (index 4, 9, 14, ...) is the test, whatever the seed.
+# The collection does not say who wrote what, so the same hand may have written images of both parts.
 TEST_EVERY = 5
 
 DIGIT_QUESTION = "Which digit is written here?"
@@ -23,13 +23,13 @@ def write_digits(root: Path, *, seed: int, num_renderings: int = 3, progress: bo
     """
     Writes the digits under `root`: `images/`, `captions.json`, `instructions.json`, `test.json`.
 
-    The 1438 training pictures are drawn `num_renderings` times each: once as they are, then shifted, turned, scaled,
-    sheared and with a thinner or thicker stroke. The 359 test pictures are drawn once, as they are.
+    The 1438 training images are drawn `num_renderings` times each: once as they are, then shifted, turned, scaled,
+    sheared and with a thinner or thicker stroke. The 359 test images are drawn once, as they are.
 
     Args:
         root (`Path`): The folder to write into; made where it is missing.
         seed (`int`): The same seed gives the same files, byte by byte.
-        num_renderings (`int`, *optional*, defaults to 3): Pictures made from each training digit.
+        num_renderings (`int`, *optional*, defaults to 3): Images made from each training digit.
         progress (`bool`, *optional*, defaults to `False`): Whether to draw a progress bar.
 
     Returns:
@@ -42,18 +42,18 @@ def write_digits(root: Path, *, seed: int, num_renderings: int = 3, progress: bo
     rng = random.Random(f"digits-{seed}")
     collection = load_digits()
     captions, instructions, test = [], [], []
-    for index in tqdm(range(NUM_DIGITS), desc="digits: pictures", disable=not progress):
+    for index in tqdm(range(NUM_DIGITS), desc="digits: images", disable=not progress):
         digit = int(collection.target[index])
-        picture = _to_picture(collection.images[index].tolist())
+        drawing = _to_image(collection.images[index].tolist())
         if index % TEST_EVERY == TEST_EVERY - 1:
-            image = _save_picture(root, f"test-{index:04d}", picture)
+            image = _save_image(root, f"test-{index:04d}", drawing)
             question = f"{DIGIT_QUESTION}\n{SHORT_ANSWER_PROMPT}"
             record = make_record(f"digits-test-{index:04d}", [(question, str(digit))], image=image)
             test.append({**record, "answer": str(digit), "question_type": "digit"})
             continue
         for rendering in range(num_renderings):
             name = f"{index:04d}-{rendering}"
-            image = _save_picture(root, f"train-{name}", _distort(picture, rng) if rendering else picture)
+            image = _save_image(root, f"train-{name}", _distort(drawing, rng) if rendering else drawing)
             captions.append(
                 make_record(f"digits-caption-{name}", [(CAPTION_REQUEST, describe_digit(digit))], image=image)
             )
@@ -83,17 +83,17 @@ def _make_rounds(digit: int, rng: random.Random) -> list[tuple[str, str]]:
     ]
 
 
-def _to_picture(rows: list[list[float]]) -> Image.Image:
+def _to_image(rows: list[list[float]]) -> Image.Image:
     """8 x 8 values from 0 (paper) to 16 (ink) to a dark digit on white paper."""
     small = Image.new("L", (8, 8))
     small.putdata([round(255 - value * 255 / 16) for row in rows for value in row])
-    # A white margin of one pixel keeps shifted and turned digits inside the picture.
+    # A white margin of one pixel keeps shifted and turned digits inside the image.
     framed = Image.new("L", (10, 10), 255)
     framed.paste(small, (1, 1))
     return framed.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
 
 
-def _distort(picture: Image.Image, rng: random.Random) -> Image.Image:
+def _distort(image: Image.Image, rng: random.Random) -> Image.Image:
     """The same digit as another hand might have written it; the digit itself stays readable."""
     scale_x, scale_y = rng.uniform(0.85, 1.15), rng.uniform(0.85, 1.15)
     shear = rng.uniform(-0.2, 0.2)
@@ -102,16 +102,16 @@ def _distort(picture: Image.Image, rng: random.Random) -> Image.Image:
     # Image.transform asks where each target pixel comes from: x' = a x + b y + c, about the centre.
     a, b, d, e = 1 / scale_x, shear, 0.0, 1 / scale_y
     matrix = (a, b, center - a * (center + shift_x) - b * (center + shift_y), d, e, center - e * (center + shift_y))
-    moved = picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=255)
+    moved = image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=255)
     turned = moved.rotate(rng.uniform(-12, 12), Image.Resampling.BILINEAR, fillcolor=255)
     # A power below 1 thins the stroke, above 1 thickens it.
     power = rng.uniform(0.6, 1.6)
     return turned.point([round(255 * (value / 255) ** power) for value in range(256)])
 
 
-def _save_picture(root: Path, name: str, picture: Image.Image) -> str:
+def _save_image(root: Path, name: str, image: Image.Image) -> str:
     path = f"images/{name}.png"
-    picture.convert("RGB").save(root / path, compress_level=1)
+    image.convert("RGB").save(root / path, compress_level=1)
     return path
 
 

@@ -43,7 +43,7 @@ class Scene:
         """
         Whether this composition of color, shape and count belongs to the test alone.
 
-        Contract: a training picture shows no held-out composition, a test picture shows nothing else. The rule is a
+        Contract: a training image shows no held-out composition, a test image shows nothing else. The rule is a
         Latin square: 24 of the 96 compositions are held out, one count for every pair of color and shape. So every
         color, shape, count and pair of two of them occurs in training, and only the combination of all three is new.
         """

@@ -13,7 +13,7 @@ IMAGE_SIZE = 96
 
 def draw_scene(scene: Scene) -> Image.Image:
     """
-    Draws `scene` as an RGB picture of `IMAGE_SIZE` pixels. The same scene always gives the same pixels.
+    Draws `scene` as an RGB image of `IMAGE_SIZE` pixels. The same scene always gives the same pixels.
 
     Size, place within the quarter, shade, rotation and the background vary with the scene's `appearance_seed` and
     say nothing about the objects.

@@ -47,7 +47,7 @@ def choose_question(
     The question whose answer was given least so far, which keeps the answers of each type balanced.
 
     Args:
-        scene (`Scene`): What the picture shows.
+        scene (`Scene`): What the image shows.
         question_type (`str`): One of [`QUESTION_TYPES`].
         rng (`random.Random`): Breaks ties.
         asked (`Counter`): How often each (type, answer) was used; the chosen question is added.

@@ -40,14 +40,14 @@ def write_scenes(
     """
     Writes the scenes under `root`: `images/`, `captions.json`, `instructions.json`, `test.json`.
 
-    Every training picture has a caption (stage 1) and one record of `num_rounds` questions (stage 2).
+    Every training image has a caption (stage 1) and one record of `num_rounds` questions (stage 2).
 
     Args:
         root (`Path`): The folder to write into; made where it is missing.
         seed (`int`): The same seed gives the same files, byte by byte.
-        num_train (`int`, *optional*, defaults to 4000): Training pictures.
-        num_test (`int`, *optional*, defaults to 480): Test pictures, one question each.
-        num_rounds (`int`, *optional*, defaults to 5): Questions per training picture.
+        num_train (`int`, *optional*, defaults to 4000): Training images.
+        num_test (`int`, *optional*, defaults to 480): Test images, one question each.
+        num_rounds (`int`, *optional*, defaults to 5): Questions per training image.
         progress (`bool`, *optional*, defaults to `False`): Whether to draw a progress bar.
 
     Returns:
@@ -59,9 +59,9 @@ def write_scenes(
     rng = random.Random(f"scenes-train-{seed}")
     asked: Counter[tuple[str, str]] = Counter()
     captions, instructions = [], []
-    for index in tqdm(range(num_train), desc="scenes: training pictures", disable=not progress):
+    for index in tqdm(range(num_train), desc="scenes: training images", disable=not progress):
         scene = sample_scene(rng, held_out=False)
-        image = _save_picture(root, f"train-{index:05d}", scene)
+        image = _save_image(root, f"train-{index:05d}", scene)
         caption = describe_scene(scene)
         captions.append(make_record(f"scenes-caption-{index:05d}", [(CAPTION_REQUEST, caption)], image=image))
         rounds = [(question.text, question.answer) for question in _choose_rounds(scene, num_rounds, rng, asked)]
@@ -104,7 +104,7 @@ def _make_test(root: Path, num_test: int, rng: random.Random) -> list[dict[str, 
         answers = TEST_ANSWERS[question_type]
         answer = answers[index // len(QUESTION_TYPES) % len(answers)]
         scene, question = _find_scene(question_type, answer, rng)
-        image = _save_picture(root, f"test-{index:05d}", scene)
+        image = _save_image(root, f"test-{index:05d}", scene)
         text = ask_for_short_answer(question.text)
         record = make_record(f"scenes-test-{index:05d}", [(text, question.answer)], image=image)
         records.append({**record, "answer": question.answer, "question_type": question_type})
@@ -120,7 +120,7 @@ def _find_scene(question_type: str, answer: str, rng: random.Random) -> tuple[Sc
             return scene, rng.choice(fitting)
 
 
-def _save_picture(root: Path, name: str, scene: Scene) -> str:
+def _save_image(root: Path, name: str, scene: Scene) -> str:
     path = f"images/{name}.png"
     draw_scene(scene).save(root / path, compress_level=1)
     return path

@@ -16,7 +16,7 @@ class SourceFiles:
         name (`str`): The source's name, as the reports print it.
         image_root (`Path`): The folder that the `image` fields are relative to.
         instructions (`Path`): LLaVA JSON of stage 2: questions and answers, several rounds per record.
-        captions (`Path`, *optional*): LLaVA JSON of stage 1: one caption per picture. A text-only source has none.
+        captions (`Path`, *optional*): LLaVA JSON of stage 1: one caption per image. A text-only source has none.
         test (`Path`, *optional*): LLaVA JSON of the held-out test: one question per record, its `answer` and its
             `question_type` repeated as fields of the record.
     """
@@ -30,7 +30,7 @@ class SourceFiles:
 
 def make_record(record_id: str, rounds: Sequence[tuple[str, str]], *, image: str | None = None) -> dict[str, Any]:
     """
-    One LLaVA record. The picture's marker stands in front of the first question, as in the original's data.
+    One LLaVA record. The image's marker stands in front of the first question, as in the original's data.
 
     Example:
 
@@ -49,7 +49,7 @@ def make_record(record_id: str, rounds: Sequence[tuple[str, str]], *, image: str
 
 
 def write_records(path: Path, records: Sequence[dict[str, Any]]) -> Path:
-    """Writes `records` as one JSON array, one record a line, so that a person can read and grep the file."""
+    """Writes `records` as one JSON array, one record a line, so that a user can read and grep the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")

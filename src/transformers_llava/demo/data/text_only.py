@@ -35,7 +35,7 @@ def write_text_only(root: Path, *, seed: int, num_records: int = 400) -> SourceF
 
 
 def list_facts() -> list[tuple[str, str]]:
-    """Questions that need no picture, with their answers."""
+    """Questions that need no image, with their answers."""
     facts = list(_GREETINGS.items())
     facts += [(f"What comes after {one}?", f"{other}") for one, other in pairwise(_NUMBERS)]
     pairs = [*_OPPOSITES.items(), *((other, one) for one, other in _OPPOSITES.items())]

@@ -33,14 +33,14 @@ code { background: #f2f4f7; padding: .1rem .3rem; border-radius: .25rem; font-si
 
 
 def render_page(report: DemoReport) -> str:
-    """The page: accuracies, loss curves, what was trained on what, and held-out pictures with their answers."""
+    """The page: accuracies, loss curves, what was trained on what, and held-out images with their answers."""
     body = [
         "<h1>A small LLaVA, trained on this machine</h1>",
         f"<p class=soft>Two stages in {report.seconds:.0f} seconds and {report.peak_memory_gb:.2f} GB of memory, "
-        f"seed {report.seed}. Every picture and question below was held out from training.</p>",
+        f"seed {report.seed}. Every image and question below was held out from training.</p>",
         "<h2>Held-out accuracy</h2><div class=bars>",
         *(_accuracy(source) for source in report.sources),
-        "</div><p class=soft>The control asks the same questions without the picture: what guessing from the question "
+        "</div><p class=soft>The control asks the same questions without the image: what guessing from the question "
         "alone gains.</p>",
         "<h2>Loss</h2><div class=bars>",
         *(
@@ -78,7 +78,7 @@ def _accuracy(source: SourceAccuracy) -> str:
     def bar(share: float, kind: str, label: str) -> str:
         return f"{label}: <b>{share:.1%}</b><div class='bar {kind}'><i style='width:{100 * share:.1f}%'></i></div>"
 
-    bars = bar(source.accuracy, "", "with the picture") + bar(source.blind_accuracy, "blind", "without it")
+    bars = bar(source.accuracy, "", "with the image") + bar(source.blind_accuracy, "blind", "without it")
     name = html.escape(source.name)
     return (
         f"<div class=card><b>{name}</b> <span class=soft>{source.num_examples:,} questions</span><p>{bars}</p></div>"
@@ -101,7 +101,7 @@ def _mixture(stage: str, run: dict[str, Any]) -> str:
     rows: list[tuple[str, ...]] = [
         (
             source["name"],
-            source["licence"] or "not stated",
+            source["license"] or "not stated",
             f"{source['num_read']:,}",
             f"{sum(source['dropped'].values()):,}",
             f"{source['num_used']:,}",
@@ -109,7 +109,7 @@ def _mixture(stage: str, run: dict[str, Any]) -> str:
         )
         for source in run["data"]["sources"]
     ]
-    return _table(_title(stage), ["source", "licence", "read", "rejected", "used", "share"], rows, numbers=4)
+    return _table(_title(stage), ["source", "license", "read", "rejected", "used", "share"], rows, numbers=4)
 
 
 def _table(caption: str, header: list[str], rows: list[tuple[str, ...]], *, numbers: int) -> str:
@@ -130,13 +130,13 @@ def _sample(sample: Sample) -> str:
     truth = "" if right else f" <span class=soft>(truth: {html.escape(sample.truth)})</span>"
     question = html.escape(sample.question).replace("\n", "<br>")
     return (
-        f"<div class=card><img alt='' src='{_data_url(sample.picture)}'><p>{question}</p><p>{verdict}{truth}</p></div>"
+        f"<div class=card><img alt='' src='{_data_url(sample.image)}'><p>{question}</p><p>{verdict}{truth}</p></div>"
     )
 
 
-def _data_url(picture: Path) -> str:
-    kind = {".jpg": "jpeg", ".jpeg": "jpeg"}.get(picture.suffix.lower(), picture.suffix.lower().lstrip("."))
-    return f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
+def _data_url(image: Path) -> str:
+    kind = {".jpg": "jpeg", ".jpeg": "jpeg"}.get(image.suffix.lower(), image.suffix.lower().lstrip("."))
+    return f"data:image/{kind};base64,{base64.b64encode(image.read_bytes()).decode()}"
 
 
 def write_report(report: DemoReport, output_dir: Path) -> None:

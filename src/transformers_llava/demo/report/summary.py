@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SourceAccuracy:
-    """Held-out accuracy of one source, 0 to 1, with its pictures and, as a control, without looking at them."""
+    """Held-out accuracy of one source, 0 to 1, with its images and, as a control, without looking at them."""
 
     name: str
     accuracy: float
@@ -18,10 +18,10 @@ class SourceAccuracy:
 
 @dataclass(frozen=True)
 class Sample:
-    """One held-out picture with its question, what is right, and what was answered, here and in a fresh process."""
+    """One held-out image with its question, what is right, and what was answered, here and in a fresh process."""
 
     source: str
-    picture: Path
+    image: Path
     question: str
     truth: str
     answer: str
@@ -48,7 +48,7 @@ class DemoReport:
         sources (`Sequence[SourceAccuracy]`): Held-out accuracies.
         parts (`dict`): Reports of the pre-trained parts.
         runs (`dict`): The run records (`run.json`) of the stages, by name.
-        samples (`Sequence[Sample]`): Pictures for the page, asked again by a fresh process.
+        samples (`Sequence[Sample]`): Images for the page, asked again by a fresh process.
     """
 
     seed: int
@@ -82,7 +82,7 @@ class DemoReport:
     def to_text(self) -> str:
         """The summary that ends the demo, on one screen."""
         same = sum(sample.is_same_in_fresh_process for sample in self.samples)
-        lines = ["", "held-out accuracy        with pictures    without    questions"]
+        lines = ["", "held-out accuracy        with images    without    questions"]
         lines += [
             f"  {source.name:<22} {source.accuracy:>12.1%} {source.blind_accuracy:>10.1%} {source.num_examples:>12,}"
             for source in self.sources

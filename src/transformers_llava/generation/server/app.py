@@ -32,7 +32,7 @@ def build_app(manager: ModelManager, sources: ImageSources, *, compile: bool = F
 
     Routes: `POST /v1/chat/completions`, `/v1/responses`, `/v1/completions`; `GET /v1/models`, `/v1/models/NAME`,
     `/health`. Routes of transformers' server that load other models or unload this one are left out: a client uses the
-    model that the person at the server has chosen.
+    model that the user at the server has chosen.
 
     Args:
         manager ([`ModelManager`]): Of transformers, with `force_model`.

@@ -34,7 +34,7 @@ def image_of_part(part: dict[str, Any], sources: ImageSources) -> Image.Image:
     Args:
         part (`dict`): `{"image_url": {"url": ...}}` or `{"image_url": ...}`: a data URL or bare base64; an http
             address or a path below `sources.image_root` only where `sources` allows them.
-        sources ([`ImageSources`]): What the person who started the server has allowed.
+        sources ([`ImageSources`]): What the user who started the server has allowed.
 
     Raises:
         `RequestError`: there is no image, it comes from where nothing is read, or it cannot be decoded.

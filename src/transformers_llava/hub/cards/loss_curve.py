@@ -31,12 +31,12 @@ def draw_curves(stages: Sequence[Stage], folder: Path) -> Path | None:
     if not drawn:
         return None
     width, height = _SIZE
-    picture = Image.new("RGB", (width, height * len(drawn)), "white")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height * len(drawn)), "white")
+    draw = ImageDraw.Draw(image)
     for number, stage in enumerate(drawn):
         _draw_panel(draw, losses_of(stage), stage.name, top=number * height)
     path = folder / CURVES_NAME
-    picture.save(path, optimize=False)
+    image.save(path, optimize=False)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Merge generated parts into a card that a person may have written in."""
+"""Merge generated parts into a card that a user may have written in."""
 
 import re
 from typing import Any
@@ -57,7 +57,7 @@ def merge_card(existing: str | None, rendered: str) -> str:
     A newly rendered card with what people wrote around the generated parts of the one that is there.
 
     Metadata that we do not generate stays; generated parts are replaced where they stand, dropped where there is no
-    such part any more, and added at the end where they are new. A card without a marker is a person's: it follows.
+    such part any more, and added at the end where they are new. A card without a marker is a user's: it follows.
 
     Raises:
         `CardError`: a marker has lost its other half.

@@ -12,7 +12,7 @@ from transformers_llava.hub.cards.loss_curve import CURVES_NAME
 from transformers_llava.hub.cards.markdown import escape_markers
 from transformers_llava.hub.cards.merge import CardError, dump_front_matter
 from transformers_llava.hub.cards.results import model_index, read_results, results_table
-from transformers_llava.hub.licenses.statement import LicenceStatement
+from transformers_llava.hub.licenses.statement import LicenseStatement
 
 
 def render_card(
@@ -20,19 +20,19 @@ def render_card(
     repo_id: str,
     run: RunRecord,
     facts: CardFacts,
-    statement: LicenceStatement,
+    statement: LicenseStatement,
     *,
     allow_incomplete: bool = False,
 ) -> str:
     """
-    The card of a publication, from its run record, configuration, results and licences.
+    The card of a publication, from its run record, configuration, results and licenses.
 
     Args:
         folder (`Path`): The publication.
         repo_id (`str`): What its commands call it.
         run (`RunRecord`): That of the publication.
-        facts (`CardFacts`): What only a person can say.
-        statement (`LicenceStatement`): See [`compose_licences`].
+        facts (`CardFacts`): What only a user can say.
+        statement (`LicenseStatement`): See [`compose_licenses`].
         allow_incomplete (`bool`, *optional*): Render it with gaps, and say which.
 
     Raises:
@@ -56,7 +56,7 @@ def render_card(
         "data": card_parts.data_part(stages),
         "training": card_parts.training_part(stages, facts, has_curve=(folder / CURVES_NAME).is_file()),
         "evaluation": "## Evaluation\n\n" + results_table(results) if results else "",
-        "licence": card_parts.licence_part(statement),
+        "license": card_parts.license_part(statement),
         "verification": card_parts.verification_part(repo_id, stages),
         "citation": card_parts.citation_part(facts),
     }
@@ -76,7 +76,7 @@ def assemble_card(metadata: dict[str, Any], title: str, parts: dict[str, str]) -
     return "\n\n".join(text) + "\n"
 
 
-def missing_fields(folder: Path, run: RunRecord, facts: CardFacts, statement: LicenceStatement) -> list[str]:
+def missing_fields(folder: Path, run: RunRecord, facts: CardFacts, statement: LicenseStatement) -> list[str]:
     """What a reader would look for and the card could not say."""
     missing = []
     if not read_results(folder, facts):
@@ -87,7 +87,7 @@ def missing_fields(folder: Path, run: RunRecord, facts: CardFacts, statement: Li
         missing.append("what it is for (`intended_use` in card.yaml)")
     for part in statement.parts:
         if part.kind == "component" and part.declared == "unknown":
-            missing.append(f"the licence of {part.name} (`licences` in card.yaml)")
+            missing.append(f"the license of {part.name} (`licenses` in card.yaml)")
     for stage in run.stages:
         for base in stage.base_models:
             if base.origin == "hub" and not base.revision:
@@ -104,7 +104,7 @@ def card_metadata(
     repo_id: str,
     stages: Sequence[Stage],
     facts: CardFacts,
-    statement: LicenceStatement,
+    statement: LicenseStatement,
     results: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The YAML at the top: what the Hub lists, filters and links by."""

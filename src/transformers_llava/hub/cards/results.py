@@ -19,7 +19,7 @@ _US = "this package, on these weights"
 
 def read_results(folder: Path, facts: CardFacts) -> list[dict[str, Any]]:
     """
-    Results measured on these weights (`evaluation.json`, `{"tasks": [...]}`), then those that a person has stated.
+    Results measured on these weights (`evaluation.json`, `{"tasks": [...]}`), then those that a user has stated.
 
     Each has `task`, `metric`, `value`; and where known `num_examples`, `protocol`, `harness`, `harness_version`,
     `dataset`, `dataset_revision`, `measured_by`, `source`.

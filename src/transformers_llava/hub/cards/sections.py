@@ -10,7 +10,7 @@ from transformers_llava.artifacts.run_record.mixture_sources import MixtureSourc
 from transformers_llava.artifacts.run_record.run_stages import Stage
 from transformers_llava.hub.cards.loss_curve import CURVES_NAME, losses_of, num_not_finite
 from transformers_llava.hub.cards.markdown import write_table
-from transformers_llava.hub.licenses.statement import LicenceStatement
+from transformers_llava.hub.licenses.statement import LicenseStatement
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, training_arguments
 
 
@@ -37,7 +37,7 @@ def summary_part(facts: CardFacts, stages: Sequence[Stage]) -> str:
 
 
 def usage_part(repo_id: str, layout: str, facts: CardFacts) -> str:
-    """Code that runs as it stands, but for the picture; and for the name, where there is no owner yet."""
+    """Code that runs as it stands, but for the image; and for the name, where there is no owner yet."""
     if facts.usage is not None:
         return f"## Use\n\n{facts.usage.strip()}"
     registers = (
@@ -48,7 +48,7 @@ def usage_part(repo_id: str, layout: str, facts: CardFacts) -> str:
         "## Use\n\n```python\n"
         f"{registers}from transformers import pipeline\n\n"
         f'answerer = pipeline("image-text-to-text", model={_literal(repo_id)}){replace}\n'
-        'question = [{"type": "image", "path": "picture.png"}, '
+        'question = [{"type": "image", "path": "image.png"}, '
         f'{{"type": "text", "text": {_literal(facts.prompt)}}}]\n'
         'answer = answerer(text=[{"role": "user", "content": question}], return_full_text=False)\n'
         'print(answer[0]["generated_text"])\n```'
@@ -127,7 +127,7 @@ def _mode(setting: Any) -> str:
 
 
 def data_part(stages: Sequence[Stage]) -> str:
-    """The mixture of every stage: counts, proportions, licences, digests."""
+    """The mixture of every stage: counts, proportions, licenses, digests."""
     return "## Training data\n\n" + "\n\n".join(_mixture(stage) for stage in stages)
 
 
@@ -145,12 +145,12 @@ def _mixture(stage: Stage) -> str:
                 _counted(source.proportion, ".1%"),
                 _counted(of_tokens.get(source.name), ".1%"),
                 _counted(source.num_images, ","),
-                declared.licence or "unknown",
+                declared.license or "unknown",
                 declared.provenance or "unknown",
                 f"`{_short(source.digest)}`",
             ]
         )
-    header = ["source", "examples", "of examples", "of tokens", "pictures", "licence", "answers by", "content"]
+    header = ["source", "examples", "of examples", "of tokens", "images", "license", "answers by", "content"]
     text = f"Stage `{stage.name}`"
     if data.num_used is not None:
         text += f", {data.num_used:,} examples"
@@ -162,7 +162,7 @@ def _mixture(stage: Stage) -> str:
         if whole.parts:
             tables += [
                 f"`{name}` is made of:",
-                write_table(["part", "examples", "licence", "answers by"], list(_parts(whole))),
+                write_table(["part", "examples", "license", "answers by"], list(_parts(whole))),
             ]
     return "\n\n".join(tables)
 
@@ -174,7 +174,7 @@ def _counted(value: float | None, form: str) -> str:
 def _parts(source: MixtureSource) -> Iterator[list[str]]:
     for part in source.parts:
         by = part.teacher or part.provenance or "unknown"
-        yield [part.name, _counted(part.num_examples, ","), part.licence or "unknown", by]
+        yield [part.name, _counted(part.num_examples, ","), part.license or "unknown", by]
 
 
 def training_part(stages: Sequence[Stage], facts: CardFacts, *, has_curve: bool) -> str:
@@ -226,9 +226,9 @@ def _run(stage: Stage, facts: CardFacts) -> str:
     return ", ".join(words) + "."
 
 
-def licence_part(statement: LicenceStatement) -> str:
-    """Verdict, parts, and the sentences that licences ask for."""
-    text = ["## Licence", statement.summary, statement.table(), "What this asks for is in `LICENSE.md`."]
+def license_part(statement: LicenseStatement) -> str:
+    """Verdict, parts, and the sentences that licenses ask for."""
+    text = ["## License", statement.summary, statement.table(), "What this asks for is in `LICENSE.md`."]
     return "\n\n".join([*text, *statement.displays, *statement.notices])
 
 
@@ -244,7 +244,7 @@ def verification_part(repo_id: str, stages: Sequence[Stage]) -> str:
 
 
 def citation_part(facts: CardFacts) -> str:
-    """LLaVA's own papers, and what a person added."""
+    """LLaVA's own papers, and what a user added."""
     return (
         "## Citation\n\n```bibtex\n" + "\n\n".join([*_PAPERS, *(text.strip() for text in facts.citations)]) + "\n```"
     )
@@ -287,7 +287,7 @@ __all__ = [
     "bases_part",
     "citation_part",
     "data_part",
-    "licence_part",
+    "license_part",
     "recipes_part",
     "summary_part",
     "training_part",

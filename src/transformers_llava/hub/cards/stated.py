@@ -15,14 +15,14 @@ from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.cards import sections as card_parts
 from transformers_llava.hub.cards.render import assemble_card, card_metadata
 from transformers_llava.hub.cards.results import read_results, results_table
-from transformers_llava.hub.licenses.statement import compose_licences
+from transformers_llava.hub.licenses.statement import compose_licenses
 from transformers_llava.hub.licenses.texts import check_license_texts, write_packaged_texts
 from transformers_llava.packaged import packaged_file
 
 
 def render_stated_card(facts: CardFacts, repo_id: str) -> str:
     """
-    A card without a run record: recipes, mixtures and licences are the packaged ones, results the stated ones.
+    A card without a run record: recipes, mixtures and licenses are the packaged ones, results the stated ones.
 
     Args:
         facts (`CardFacts`): With `recipes`; every figure in its `evaluation` says whose it is.
@@ -35,7 +35,7 @@ def render_stated_card(facts: CardFacts, repo_id: str) -> str:
     if nameless:
         raise ValueError(f"the results {nameless} do not say who measured them (`measured_by`, `source`).")
     run = stated_run(facts.recipes)
-    stages, statement = run.stages, compose_licences(run, None, facts)
+    stages, statement = run.stages, compose_licenses(run, None, facts)
     results = read_results(Path("nowhere"), facts)
     parts = {
         "summary": card_parts.summary_part(facts, stages),
@@ -44,7 +44,7 @@ def render_stated_card(facts: CardFacts, repo_id: str) -> str:
         "data": card_parts.data_part(stages),
         "training": card_parts.recipes_part(stages, facts),
         "evaluation": "## Evaluation\n\n" + results_table(results) if results else "",
-        "licence": card_parts.licence_part(statement),
+        "license": card_parts.license_part(statement),
         "verification": _verification(),
         "citation": card_parts.citation_part(facts),
     }
@@ -100,7 +100,7 @@ def main(folder: Path) -> None:
         facts = read_card_facts(path)
         if facts.recipes:
             (path.parent / "README.md").write_text(render_stated_card(facts, path.parent.name), encoding="utf-8")
-            statement = compose_licences(stated_run(facts.recipes), None, facts)
+            statement = compose_licenses(stated_run(facts.recipes), None, facts)
             write_packaged_texts(statement.parts, path.parent)
             statement.write(path.parent, check_license_texts(statement.parts, path.parent))
 

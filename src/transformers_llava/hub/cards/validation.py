@@ -21,7 +21,7 @@ def validate_card(text: str, repo_type: str = "model") -> tuple[list[str], list[
     What the Hub refuses a card for, and what it warns of.
 
     The Hub checks every README.md that is sent (`POST /api/validate-yaml`); its rules are known from its answers, and
-    the lists of licences and tasks from its documentation on the day that `hub_enums.json` names. So a card that
+    the lists of licenses and tasks from its documentation on the day that `hub_enums.json` names. So a card that
     passes here may still be refused there.
 
     Args:
@@ -43,7 +43,7 @@ def validate_card(text: str, repo_type: str = "model") -> tuple[list[str], list[
     return list(_errors(values)), list(_warnings(values, repo_type))
 
 
-def known_licences() -> list[str]:
+def known_licenses() -> list[str]:
     """What `license:` may be on the Hub."""
     return _enums()["licenses"]
 
@@ -53,9 +53,9 @@ def _enums() -> dict[str, Any]:
 
 
 def _errors(values: dict[str, Any]) -> Iterator[str]:
-    for licence in _as_list(values.get("license")):
-        if licence not in known_licences():
-            yield f"`license: {licence}` is none of the Hub's; use one of them, or `other` with `license_name`"
+    for license in _as_list(values.get("license")):
+        if license not in known_licenses():
+            yield f"`license: {license}` is none of the Hub's; use one of them, or `other` with `license_name`"
     for name in ("base_model", "datasets", "new_version"):
         for value in _as_list(values.get(name)):
             if not isinstance(value, str) or not _REPO_ID.fullmatch(value) or ".." in value or "--" in value:
@@ -114,4 +114,4 @@ def _as_list(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-__all__ = ["known_licences", "validate_card"]
+__all__ = ["known_licenses", "validate_card"]

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class LicencePart:
+class LicensePart:
     """
-    One thing with a licence of its own.
+    One thing with a license of its own.
 
     Args:
-        kind (`str`): component, data, pictures or teacher.
+        kind (`str`): component, data, images or teacher.
         name (`str`): Of the base model, the source, or the teacher.
         declared (`str`): As it was stated.
         expression (`str`): As it was understood.
@@ -29,4 +29,4 @@ class LicencePart:
     obligations: list[str] = field(default_factory=list)
 
 
-__all__ = ["LicencePart"]
+__all__ = ["LicensePart"]

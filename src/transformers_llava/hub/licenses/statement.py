@@ -10,12 +10,12 @@ from transformers_llava.artifacts.card_facts import CardFacts
 from transformers_llava.artifacts.run_record.mixture_sources import MixtureSource, StatedData
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.cards.markdown import write_table
-from transformers_llava.hub.licenses.license_part import LicencePart
+from transformers_llava.hub.licenses.license_part import LicensePart
 from transformers_llava.hub.licenses.terms import UNKNOWN, VERDICTS, read_terms, table, worst
 from transformers_llava.hub.licenses.texts import TextsReport
 
 
-DISCLAIMER = "This is a summary of declared licences, not legal advice."
+DISCLAIMER = "This is a summary of declared licenses, not legal advice."
 _SENTENCES = {
     "yes": "No declared part restricts commercial use.",
     "conditional": "Commercial use is allowed under the conditions listed.",
@@ -26,10 +26,10 @@ _PERMISSIVE = {"apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-
 
 
 @dataclass
-class LicenceStatement:
+class LicenseStatement:
     """What all parts come to, each with its reason."""
 
-    parts: list[LicencePart]
+    parts: list[LicensePart]
     commercial: str
     hub_license: str
     weights_expression: str
@@ -75,14 +75,14 @@ class LicenceStatement:
             target (`Path`): Gets both.
             texts (`TextsReport`, *optional*): The license texts beside them, and those that are missing.
         """
-        licence, notice = target / "LICENSE.md", target / "NOTICE"
+        license, notice = target / "LICENSE.md", target / "NOTICE"
         sections = [
-            "# Licences",
+            "# Licenses",
             self.summary,
             f"Weights: `{self.weights_expression}`.",
             self.table(),
             "## What is asked for",
-            "\n".join(f"- {one}" for one in self.obligations) or "Nothing beyond the licences themselves.",
+            "\n".join(f"- {one}" for one in self.obligations) or "Nothing beyond the licenses themselves.",
         ]
         if texts is not None and (texts.present or texts.missing):
             sections += ["## License texts", "\n".join(f"- [`{one}`]({one})" for one in texts.present)]
@@ -91,23 +91,23 @@ class LicenceStatement:
             sections.append("The name of a model made from this begins with: " + ", ".join(self.name_prefixes) + ".")
         if self.problems:
             sections += ["## Not understood, or not allowed", "\n".join(f"- {one}" for one in self.problems)]
-        licence.write_text("\n\n".join(filter(None, sections)) + "\n", encoding="utf-8")
+        license.write_text("\n\n".join(filter(None, sections)) + "\n", encoding="utf-8")
         lines = [*self.notices, *self.displays] or ["No part of this asks for a notice."]
         notice.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return [licence, notice]
+        return [license, notice]
 
 
-def compose_licences(run: RunRecord, lock: Mapping[str, Any] | None, facts: CardFacts) -> LicenceStatement:
+def compose_licenses(run: RunRecord, lock: Mapping[str, Any] | None, facts: CardFacts) -> LicenseStatement:
     """
-    Collects what every part declares and applies the rules of `licence_terms.yaml`.
+    Collects what every part declares and applies the rules of `terms.yaml`.
 
     The strictest part decides. What nobody has declared is unknown, and unknown is unclear, never free. Terms that a
-    teacher model's licence puts on what is trained with its outputs are checked against the language model.
+    teacher model's license puts on what is trained with its outputs are checked against the language model.
 
     Args:
         run (`RunRecord`): The run record with its earlier stages: base models and mixtures.
         lock (`Mapping`, *optional*): Of the last stage; its sources stand in for a run without a mixture.
-        facts (`CardFacts`): `licences` states what base models and sources do not state themselves.
+        facts (`CardFacts`): `licenses` states what base models and sources do not state themselves.
     """
     components = list(_components(run, facts))
     families = {family for part in components if part.kind == "component" for family in _families(part)}
@@ -126,7 +126,7 @@ def compose_licences(run: RunRecord, lock: Mapping[str, Any] | None, facts: Card
     keys = [key for part in parts for key in read_terms(part.declared).keys]
     rules = [table()["terms"].get(key, {}) for key in keys if not _is_of_teacher(key, parts)]
     teaching = [table()["teachers"].get(key, {}) for part in teachers for key in read_terms(part.declared).keys]
-    return LicenceStatement(
+    return LicenseStatement(
         parts=parts,
         commercial=worst([part.commercial for part in parts]),
         hub_license=_hub_license(components, worst([part.commercial for part in [*data, *teachers]])),
@@ -138,7 +138,7 @@ def compose_licences(run: RunRecord, lock: Mapping[str, Any] | None, facts: Card
     )
 
 
-def lint_card(card: str, statement: LicenceStatement, repo_id: str) -> list[str]:
+def lint_card(card: str, statement: LicenseStatement, repo_id: str) -> list[str]:
     """What a card says otherwise than its parts: the `license:` tag, the name, the notice."""
     found = []
     match = re.search(r"^license: *(\S+)", card, re.MULTILINE)
@@ -148,24 +148,24 @@ def lint_card(card: str, statement: LicenceStatement, repo_id: str) -> list[str]
     name = repo_id.rpartition("/")[2].replace("-", " ").replace("_", " ").lower()
     for prefix in statement.name_prefixes:
         if not name.startswith(prefix.lower()):
-            found.append(f"the name {repo_id!r} does not begin with {prefix!r}, as the licence of a part asks")
+            found.append(f"the name {repo_id!r} does not begin with {prefix!r}, as the license of a part asks")
     found += [
         f"the card does not show {text!r}" for text in (*statement.notices, *statement.displays) if text not in card
     ]
     return found
 
 
-def _components(run: RunRecord, facts: CardFacts) -> Iterator[LicencePart]:
+def _components(run: RunRecord, facts: CardFacts) -> Iterator[LicensePart]:
     for stage in run.stages:
         for base in stage.own_bases:
-            stated = facts.licences.get(base.name) or facts.licences.get(base.role)
+            stated = facts.licenses.get(base.name) or facts.licenses.get(base.role)
             known = next((one for one in table()["components"] if base.name.startswith(one["id"])), None)
             if stated is not None:
-                declared, why, evidence = stated.get("licence"), "stated by the publisher", stated.get("evidence", "")
+                declared, why, evidence = stated.get("license"), "stated by the publisher", stated.get("evidence", "")
             elif known is not None and base.origin == "hub":
-                declared, why, evidence = known["licence"], f"read {known['read']}", known["url"]
+                declared, why, evidence = known["license"], f"read {known['read']}", known["url"]
             else:
-                declared, why, evidence = None, "nobody has stated a licence", ""
+                declared, why, evidence = None, "nobody has stated a license", ""
             yield _part("component", base.name, declared, why, evidence)
 
 
@@ -173,7 +173,7 @@ def _stated_for_nobody(run: RunRecord, lock: Mapping[str, Any] | None, facts: Ca
     """Licenses of `card.yaml` that have no effect: nothing has that name."""
     known = [name for stage in run.stages for base in stage.base_models for name in (base.name, base.role)]
     known += [one.name for source in _sources(run, lock) for one in (source, *source.parts)]
-    for name in sorted(facts.licences.keys() - set(known)):
+    for name in sorted(facts.licenses.keys() - set(known)):
         parts = ", ".join(dict.fromkeys(known))
         yield f"card.yaml states a license for {name!r}, which is nothing of this model: {parts}"
 
@@ -184,25 +184,25 @@ def _sources(run: RunRecord, lock: Mapping[str, Any] | None) -> Iterator[Mixture
         yield from locked if stage.mixture is None else stage.sources
 
 
-def _data_parts(source: MixtureSource, facts: CardFacts) -> Iterator[LicencePart]:
+def _data_parts(source: MixtureSource, facts: CardFacts) -> Iterator[LicensePart]:
     """Of a source with parts, the parts: the statement for the whole is their sum."""
     for one in source.stated:
-        stated = facts.licences.get(one.name, {})
-        declared = one.licence or stated.get("licence")
-        revision = f" at {one.licence_revision}" if one.licence_revision else ""
-        evidence = one.licence_url or stated.get("evidence", "")
+        stated = facts.licenses.get(one.name, {})
+        declared = one.license or stated.get("license")
+        revision = f" at {one.license_revision}" if one.license_revision else ""
+        evidence = one.license_url or stated.get("evidence", "")
         yield _part("data", one.name, declared, _whence(declared, revision), evidence)
-        if pictures := one.images_licence:
-            yield _part("pictures", one.name, pictures, _whence(pictures), one.images_licence_url or "")
+        if images := one.images_license:
+            yield _part("images", one.name, images, _whence(images), one.images_license_url or "")
 
 
 def _whence(declared: str | None, revision: str = "") -> str:
     if declared is None:
-        return "nobody has stated a licence"
-    return "no licence is stated there" if UNKNOWN in read_terms(declared).keys else f"stated there{revision}"
+        return "nobody has stated a license"
+    return "no license is stated there" if UNKNOWN in read_terms(declared).keys else f"stated there{revision}"
 
 
-def _teacher_parts(source: MixtureSource, families: set[str]) -> Iterator[tuple[LicencePart, str | None]]:
+def _teacher_parts(source: MixtureSource, families: set[str]) -> Iterator[tuple[LicensePart, str | None]]:
     for one in source.stated:
         if not one.teacher:
             continue
@@ -220,29 +220,29 @@ def _teacher_parts(source: MixtureSource, families: set[str]) -> Iterator[tuple[
             yield _teacher(one, name, declared, verdict, rule["why"]), problem
 
 
-def _teacher(one: StatedData, name: str, declared: str | None, verdict: str, why: str) -> LicencePart:
+def _teacher(one: StatedData, name: str, declared: str | None, verdict: str, why: str) -> LicensePart:
     terms = read_terms(declared)
     obligations = [] if verdict == "yes" else [f"{name}: {why}"]
     evidence = one.teacher_terms_url or ""
-    return LicencePart("teacher", name, declared or "unknown", terms.expression, verdict, why, evidence, obligations)
+    return LicensePart("teacher", name, declared or "unknown", terms.expression, verdict, why, evidence, obligations)
 
 
-def _part(kind: str, name: str, declared: str | None, why: str, evidence: str) -> LicencePart:
+def _part(kind: str, name: str, declared: str | None, why: str, evidence: str) -> LicensePart:
     terms = read_terms(declared)
     rules = [table()["terms"].get(key, {"obligations": [f"read {key}"]}) for key in terms.keys]
     obligations = [f"{name}: {one}" for rule in rules for one in rule["obligations"]]
-    return LicencePart(
+    return LicensePart(
         kind, name, declared or "unknown", terms.expression, terms.commercial, why, evidence, obligations
     )
 
 
-def _families(part: LicencePart) -> Iterator[str]:
+def _families(part: LicensePart) -> Iterator[str]:
     for key in read_terms(part.declared).keys:
         if family := table()["terms"].get(key, {}).get("family"):
             yield family
 
 
-def _hub_license(components: list[LicencePart], of_data: str) -> str:
+def _hub_license(components: list[LicensePart], of_data: str) -> str:
     """The weights' own tag; `other` where several restrictive ones meet, or the data are stricter than the weights."""
     tags = [
         table()["terms"].get(key, {}).get("hub", "other")
@@ -260,8 +260,8 @@ def _hub_license(components: list[LicencePart], of_data: str) -> str:
     return "apache-2.0" if "apache-2.0" in tags else tags[0]
 
 
-def _is_of_teacher(key: str, parts: list[LicencePart]) -> bool:
-    """Whether only a teacher has this licence: its notices are then not ours to carry."""
+def _is_of_teacher(key: str, parts: list[LicensePart]) -> bool:
+    """Whether only a teacher has this license: its notices are then not ours to carry."""
     return not any(key in read_terms(part.declared).keys for part in parts if part.kind != "teacher")
 
 
@@ -269,4 +269,4 @@ def _collect(rules: list[dict[str, Any]], name: str) -> list[str]:
     return list(dict.fromkeys(rule[name] for rule in rules if rule.get(name)))
 
 
-__all__ = ["DISCLAIMER", "LicenceStatement", "compose_licences", "lint_card"]
+__all__ = ["DISCLAIMER", "LicenseStatement", "compose_licenses", "lint_card"]

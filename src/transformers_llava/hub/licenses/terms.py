@@ -20,12 +20,12 @@ NON_COMMERCIAL = "LicenseRef-NonCommercial"
 @dataclass(frozen=True)
 class Terms:
     """
-    What a statement of a licence comes to.
+    What a statement of a license comes to.
 
     Args:
         expression (`str`): The SPDX expression that was understood.
         commercial (`str`): yes, conditional, unclear or no.
-        keys (`tuple[str, ...]`): The licences that apply; of a choice (`OR`) the freest.
+        keys (`tuple[str, ...]`): The licenses that apply; of a choice (`OR`) the freest.
         problem (`str`, *optional*): What was not understood.
     """
 
@@ -37,7 +37,7 @@ class Terms:
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """The facts of `licence_terms.yaml`."""
+    """The facts of `terms.yaml`."""
     path = Path(__file__).parent / "terms.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     for term in [*values["terms"].values(), *values["teachers"].values()]:
@@ -48,9 +48,9 @@ def table() -> dict[str, Any]:
 
 def read_terms(statement: str | None) -> Terms:
     """
-    What a stated licence asks for. Nothing stated, or nothing understood, is unknown, and unknown is never free.
+    What a stated license asks for. Nothing stated, or nothing understood, is unknown, and unknown is never free.
 
-    What follows a licence and is not understood counts too: `Apache-2.0, for our friends` is Apache-2.0 and something
+    What follows a license and is not understood counts too: `Apache-2.0, for our friends` is Apache-2.0 and something
     unknown, and words that forbid commercial use do so wherever they stand.
 
     ```python
@@ -62,12 +62,12 @@ def read_terms(statement: str | None) -> Terms:
     """
     text = " ".join(str(statement or "unknown").split())
     if len(text) > MAX_LICENSE_STATEMENT:
-        return Terms(UNKNOWN, "unclear", (UNKNOWN,), f"{text[:60]!r}... is too long to be a licence expression")
+        return Terms(UNKNOWN, "unclear", (UNKNOWN,), f"{text[:60]!r}... is too long to be a license expression")
     parsed, rest = _longest_understood(text)
     if rest and _is_non_commercial(rest):
         return _with_rest(parsed, NON_COMMERCIAL, None)
     if parsed is None:
-        return Terms(UNKNOWN, "unclear", (UNKNOWN,), f"{text!r} is no licence expression that is understood")
+        return Terms(UNKNOWN, "unclear", (UNKNOWN,), f"{text!r} is no license expression that is understood")
     if rest and not _is_remark(rest):
         return _with_rest(parsed, UNKNOWN, f"in {text!r}, what {rest.strip(' ,;:')!r} means is not understood")
     commercial, keys = _evaluate(parsed)
@@ -77,7 +77,7 @@ def read_terms(statement: str | None) -> Terms:
 
 
 def _with_rest(parsed: Any, key: str, problem: str | None) -> Terms:
-    """A licence and what is said beside it: both apply."""
+    """A license and what is said beside it: both apply."""
     commercial, keys = _evaluate(parsed) if parsed is not None else ("yes", [])
     parts = [parsed.render()] if parsed is not None else []
     if parsed is not None and isinstance(parsed, _licensing().OR):
@@ -87,12 +87,12 @@ def _with_rest(parsed: Any, key: str, problem: str | None) -> Terms:
 
 
 def _longest_understood(text: str) -> tuple[Any, str]:
-    """The longest beginning that is an expression or a name of a licence, and what follows it."""
+    """The longest beginning that is an expression or a name of a license, and what follows it."""
     for alias in table()["aliases"]:
         found = re.match(rf"(?:{alias['name']})(?!\.?\w)", text, re.IGNORECASE) if alias.get("and_more") else None
         if found is not None:
             rest = text[found.end() :]
-            return _parsed(alias["licence"]), rest if _is_non_commercial(rest) else ""
+            return _parsed(alias["license"]), rest if _is_non_commercial(rest) else ""
     ends = [len(text), *(match.start() for match in reversed(list(re.finditer(r"[\s,;:()<]|\.$", text))))]
     for end in ends:
         name = text[:end].strip()
@@ -103,10 +103,10 @@ def _longest_understood(text: str) -> tuple[Any, str]:
 
 
 def _named(name: str) -> str | None:
-    """The key of a licence whose name is written out."""
+    """The key of a license whose name is written out."""
     for alias in table()["aliases"]:
         if re.fullmatch(alias["name"], name, re.IGNORECASE):
-            return alias["licence"]
+            return alias["license"]
     found = _CREATIVE_COMMONS.fullmatch(name)
     if found is None:
         return None
@@ -161,7 +161,7 @@ def _parsed(text: str) -> Any:
 
 
 def _evaluate(parsed: Any) -> tuple[str, list[str]]:
-    """All of an AND apply, the strictest decides; of an OR a person may choose, so the freest does."""
+    """All of an AND apply, the strictest decides; of an OR a user may choose, so the freest does."""
     if isinstance(parsed, _licensing().OR):
         return min((_evaluate(one) for one in parsed.args), key=lambda found: VERDICTS.index(found[0]))
     if isinstance(parsed, _licensing().AND):

@@ -12,7 +12,7 @@ from transformers_llava.artifacts.limits import MAX_LICENSE_FILE_BYTES, MAX_LICE
 from transformers_llava.artifacts.local_paths import LocalPaths, read_local_paths
 from transformers_llava.artifacts.run_record.base_model import BaseModel
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
-from transformers_llava.hub.licenses.license_part import LicencePart
+from transformers_llava.hub.licenses.license_part import LicensePart
 from transformers_llava.hub.licenses.terms import UNKNOWN, read_terms, table
 
 
@@ -38,13 +38,13 @@ class TextsReport:
     missing: list[str]
 
 
-def copy_license_texts(run: RunRecord, parts: list[LicencePart], checkpoint: Path, folder: Path) -> list[str]:
+def copy_license_texts(run: RunRecord, parts: list[LicensePart], checkpoint: Path, folder: Path) -> list[str]:
     """
     Copies texts into `licenses/`: those beside the checkpoint, those of base models, and packaged ones.
 
     Args:
         run (`RunRecord`): The run record.
-        parts (`list[LicencePart]`): Of its [`LicenceStatement`].
+        parts (`list[LicensePart]`): Of its [`LicenseStatement`].
         checkpoint (`Path`): Its own `licenses/` goes along: what somebody has added by hand.
         folder (`Path`): The publication.
 
@@ -65,7 +65,7 @@ def copy_license_texts(run: RunRecord, parts: list[LicencePart], checkpoint: Pat
     return skipped
 
 
-def write_packaged_texts(parts: list[LicencePart], folder: Path) -> None:
+def write_packaged_texts(parts: list[LicensePart], folder: Path) -> None:
     """The texts that this package has, for every base model that has not brought its own."""
     for part, key in _asked_for(parts):
         rule = table()["terms"].get(key, {})
@@ -83,7 +83,7 @@ def write_packaged_texts(parts: list[LicencePart], folder: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def check_license_texts(parts: list[LicencePart], folder: Path) -> TextsReport:
+def check_license_texts(parts: list[LicensePart], folder: Path) -> TextsReport:
     """What a publication holds of the texts that its parts ask for."""
     root = folder / LICENSE_FOLDER
     present = sorted(path.relative_to(folder).as_posix() for path in root.rglob("*") if path.is_file())
@@ -104,7 +104,7 @@ def check_license_texts(parts: list[LicencePart], folder: Path) -> TextsReport:
     return TextsReport(present, list(dict.fromkeys(missing)))
 
 
-def _asked_for(parts: list[LicencePart]) -> Iterator[tuple[LicencePart, str]]:
+def _asked_for(parts: list[LicensePart]) -> Iterator[tuple[LicensePart, str]]:
     """Base models with a license whose text goes along; of licenses without a rule we cannot know that it does not."""
     for part in parts:
         if part.kind != "component":

@@ -27,7 +27,7 @@ _OLD_WEIGHTS = ("*.bin", "pytorch_model.bin.index.json")  # without safetensors:
 
 def copy_own_parts(run: RunRecord, checkpoint: Path, folder: Path, notes: list[str] | None = None) -> list[Path]:
     """
-    Copies into `recipe/` what a stranger could not get elsewhere, so that the publication is enough to train again.
+    Copies into `recipe/` what others could not get elsewhere, so that the publication is enough to train again.
 
     Data files go there as they are; the images that their records name, and no others, into one archive without
     compression and without times, so that the same images give the same file.

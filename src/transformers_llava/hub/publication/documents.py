@@ -1,4 +1,4 @@
-"""Write the documents of a publication (licences, openness, curve, card), and compute them again as a check."""
+"""Write the documents of a publication (licenses, openness, curve, card), and compute them again as a check."""
 
 import re
 import tempfile
@@ -16,7 +16,7 @@ from transformers_llava.hub.cards.render import missing_fields, render_card
 from transformers_llava.hub.cards.results import EVALUATION_NAME, read_results, write_eval_results
 from transformers_llava.hub.cards.validation import validate_card
 from transformers_llava.hub.licenses.openness import write_openness
-from transformers_llava.hub.licenses.statement import LicenceStatement, compose_licences, lint_card
+from transformers_llava.hub.licenses.statement import LicenseStatement, compose_licenses, lint_card
 from transformers_llava.hub.licenses.texts import check_license_texts
 from transformers_llava.hub.publication.manifest import Manifest
 from transformers_llava.hub.verification.findings import Found, reason
@@ -43,7 +43,7 @@ def write_documents(
     facts = _facts(folder)
     draw_curves(run.stages, folder)
     write_eval_results(folder, read_results(folder, facts))
-    statement = _write_licences(folder, run, facts, held_in=folder)
+    statement = _write_licenses(folder, run, facts, held_in=folder)
     incomplete = missing_fields(folder, run, facts, statement)
     card = render_card(folder, repo_id, run, facts, statement, allow_incomplete=allow_incomplete)
     errors, warnings = validate_card(card)
@@ -51,9 +51,9 @@ def write_documents(
         raise ValueError("the Hub would refuse the card: " + "; ".join(errors))
     (folder / "README.md").write_text(card, encoding="utf-8")
     notes += [f"card: {warning}" for warning in warnings]
-    notes += [f"licences: {problem}" for problem in lint_card(card, statement, repo_id)]
-    notes += [f"licences: {missing}" for missing in check_license_texts(statement.parts, folder).missing]
-    notes.append(f"licences: {statement.summary}")
+    notes += [f"licenses: {problem}" for problem in lint_card(card, statement, repo_id)]
+    notes += [f"licenses: {missing}" for missing in check_license_texts(statement.parts, folder).missing]
+    notes.append(f"licenses: {statement.summary}")
     return incomplete
 
 
@@ -64,7 +64,7 @@ def check_documents(folder: Path, run: RunRecord, manifest: Manifest) -> Iterato
         try:
             _check_inputs(folder)
             facts = _facts(folder)
-            statement = _write_licences(again, run, facts, held_in=folder)
+            statement = _write_licenses(again, run, facts, held_in=folder)
             card = render_card(folder, manifest.repo_id, run, facts, statement, allow_incomplete=True)
         except Exception as error:  # every field of these files may be of another type than it should be
             yield Found("documents", "failed", f"they cannot be computed again: {reason(error)}")
@@ -92,7 +92,7 @@ def _check_inputs(folder: Path) -> None:
 
 
 def _check_card(path: Path, card: str) -> Iterator[Found]:
-    """The generated parts of a card, each once; the words around them are a person's."""
+    """The generated parts of a card, each once; the words around them are a user's."""
     try:
         there = read_text(path, MAX_CARD_BYTES).replace("\r\n", "\n")  # as the Hub's editor may save it
         if there.count("<!-- llava:") > MAX_CARD_MARKERS:
@@ -116,7 +116,7 @@ def _check_card(path: Path, card: str) -> Iterator[Found]:
         return
     yield Found("README.md", "ok", f"{len(computed)} generated parts, computed again, the same")
     if there != card:
-        yield Found("words in README.md", "skipped", "what stands outside the generated parts was written by a person")
+        yield Found("words in README.md", "skipped", "what stands outside the generated parts was written by a user")
 
 
 def _facts(folder: Path) -> CardFacts:
@@ -124,12 +124,12 @@ def _facts(folder: Path) -> CardFacts:
     return read_card_facts(path) if path.is_file() else CardFacts()
 
 
-def statement_of(folder: Path, run: RunRecord, facts: CardFacts | None = None) -> LicenceStatement:
+def statement_of(folder: Path, run: RunRecord, facts: CardFacts | None = None) -> LicenseStatement:
     """What the licenses of a publication come to, with the facts that lie in it."""
-    return compose_licences(run, run.own.mixture_lock, facts or _facts(folder))
+    return compose_licenses(run, run.own.mixture_lock, facts or _facts(folder))
 
 
-def _write_licences(target: Path, run: RunRecord, facts: CardFacts, *, held_in: Path) -> LicenceStatement:
+def _write_licenses(target: Path, run: RunRecord, facts: CardFacts, *, held_in: Path) -> LicenseStatement:
     statement = statement_of(target, run, facts)
     statement.write(target, check_license_texts(statement.parts, held_in))
     write_openness(target, run, statement)

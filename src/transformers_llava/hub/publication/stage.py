@@ -1,4 +1,4 @@
-"""A finished checkpoint to the folder that will be published: weights, recipe, licences, card, manifest."""
+"""Stage a finished checkpoint in the folder that will be published: weights, recipe, licenses, card, manifest."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 
 Layout = Literal["builtin", "open_llava"]
 
-# Written by the run and of use to a stranger, in any layout.
+# Written by the run and of use to others, in any layout.
 _OF_THE_RUN = (
     *(RUN_NAME, "mixture.lock.json", "mixture.md", "evaluation.json", "metrics.jsonl", FACTS_NAME),
     *("adapter", ".eval_results"),
@@ -33,12 +33,12 @@ _OF_THE_MODEL = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "chat_template.jinja"),
 )
-# training_args.bin is not read when a run is resumed, and names places of this machine.
+# training_args.bin is not read when a run is resumed, and names paths of this machine.
 _NOT_OF_A_STATE = shutil.ignore_patterns("training_args.bin", ".*")
 _REASONS = {
     "README.md": "the card is made anew",
-    ".cache": "it names places of this machine",
-    REPORT_FILE: "it names places of this machine",
+    ".cache": "it names paths of this machine",
+    REPORT_FILE: "it names paths of this machine",
 }
 
 
@@ -51,9 +51,9 @@ class Publication:
         folder (`Path`): Where it lies.
         layout (`str`): builtin or open_llava.
         manifest (`Manifest`): What it consists of.
-        notes (`list[str]`): What a person should read: why a layout was chosen, what the licences come to.
+        notes (`list[str]`): What a user should read: why a layout was chosen, what the licenses come to.
         left_out (`dict`): Name -> reason, of what lies beside the weights and is not published.
-        findings (`list[Finding]`): Secrets and places that must not leave.
+        findings (`list[Finding]`): Secrets and private paths that must not leave.
     """
 
     folder: Path
@@ -85,14 +85,14 @@ def stage_publication(
         folder (`str`): Gets the publication; empty or absent.
         layout (`str`, *optional*): `builtin` (transformers' own `llava`, loads without this package) where the
             architecture fits, else `open_llava`.
-        facts (`str`, *optional*): The `card.yaml` with what only a person can say; else that of the checkpoint.
+        facts (`str`, *optional*): The `card.yaml` with what only a user can say; else that of the checkpoint.
         self_contained (`bool`, *optional*): Also holds the data and base models that are not on the Hub.
         replay_from (`str`, *optional*): A `checkpoint-N` of the run, from which anybody can replay the rest of it.
         allow_incomplete (`bool`, *optional*): Publishes a card with gaps; the manifest says which.
         key (`str`, *optional*): Signs the publication; see `hub.publication.signing`.
 
     Raises:
-        `ValueError`: it can not be published as it is; the message says why and what helps.
+        `ValueError`: it cannot be published as it is; the message says why and what helps.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
     run = read_checked_record(checkpoint)

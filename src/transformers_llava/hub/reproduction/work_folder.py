@@ -159,7 +159,7 @@ class WorkFolder:
 
     @property
     def state(self) -> Path:
-        """The `checkpoint-N` that a replay goes on from."""
+        """The `checkpoint-N` that a replay resumes from."""
         if self._state is None:
             raise ReproductionError(
                 "the publication holds no checkpoint of the run, so there is nothing to replay from; without --replay "

@@ -24,7 +24,7 @@ class ForeignFiles:
     Files that neither this publication nor an earlier one has put into the repository.
 
     Args:
-        harmless (`list[str]`): Verification does not mind them, such as a user's pictures beside the card. They stay.
+        harmless (`list[str]`): Verification does not mind them, such as a user's images beside the card. They stay.
         refused (`list[str]`): With them there, the publication would not verify and could not be tagged.
     """
 

@@ -46,7 +46,7 @@ class PublicationPlan:
         card_diff (`str`): Of the README, as a unified diff.
         foreign (`ForeignFiles`): What somebody else has put there, as far as it stays.
         kept (`list[str]`): Foreign files that become part of this publication, as not ours.
-        revision (`TemporaryDirectory`): What `publish` copies over the publication first: README.md with the person's
+        revision (`TemporaryDirectory`): What `publish` copies over the publication first: README.md with the user's
             edits of the remote card, and with `kept` these files, `not_ours.json` and the manifest. Until then the
             publication is as it was.
         key (`Path`, *optional*): Signs the publication again once it was revised.
@@ -73,12 +73,12 @@ class PublicationPlan:
 
     @property
     def blockers(self) -> list[str]:
-        """Why it must not be published: secrets and places."""
+        """Why it must not be published: secrets and private paths."""
         return [str(finding) for finding in self.publication.findings]
 
     @property
     def question(self) -> str | None:
-        """What a person has to decide before anything is sent; `None` if nothing."""
+        """What a user has to decide before anything is sent; `None` if nothing."""
         if not self.foreign.refused:
             return None
         return (
@@ -152,7 +152,7 @@ def plan_publication(
     key: str | Path | None = None,
 ) -> PublicationPlan:
     """
-    Compares a publication with the repository, file by file, and brings the person's edits of the card over.
+    Compares a publication with the repository, file by file, and brings the user's edits of the card over.
 
     Contract: nothing of the publication is written; `publish` does that, see [`PublicationPlan`].
 

@@ -57,7 +57,7 @@ def publish(
         `str`: The tag.
 
     Raises:
-        `PublishingError`: something must not leave, it would not verify where it is to lie, a person has to decide
+        `PublishingError`: something must not leave, it would not verify where it is to lie, a user has to decide
             about files of others, the repository has changed, or something else came back.
     """
     if plan.blockers:
@@ -223,7 +223,7 @@ def _check(plan: PublicationPlan, api: HfApi, revision: str, check_download: boo
 
 
 def _load(folder: Path, layout: str) -> None:
-    """In a fresh process, as a stranger would: transformers alone for the built-in layout."""
+    """In a fresh process, as another user would: transformers alone for the built-in layout."""
     code = _LOADING if layout == "builtin" else f"import transformers_llava\n{_LOADING}"
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -102,7 +102,7 @@ def read_remote_text(api: HfApi, state: RemoteState, path: str) -> str | None:
         return Path(file).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RemoteError(
-            f"{path} of {state.repo_id!r} is no UTF-8 text ({error.reason} at byte {error.start}), so what a person "
+            f"{path} of {state.repo_id!r} is no UTF-8 text ({error.reason} at byte {error.start}), so what a user "
             "wrote in it cannot be kept. Correct it on the Hub."
         ) from error
 

@@ -8,7 +8,7 @@ from transformers_llava.hub.verification.findings import Check, Found, Status
 
 LEVELS = {
     "L0": "the manifest is whole and does not contradict itself",
-    "L1": "files, tensors, configuration, recipe, card and licence statement are what the manifest and the run say",
+    "L1": "files, tensors, configuration, recipe, card and license statement are what the manifest and the run say",
     "L2": "the data and base models that are here are the recorded ones",
     "L3": "training again gave identical tensors (same kind of machine, versions, threads, processes)",
     "L4": "training again agrees within tolerance (any machine)",

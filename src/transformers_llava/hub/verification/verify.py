@@ -44,7 +44,7 @@ def verify(
             each other.
         data_root (`str`, *optional*): Where data that are not in the publication lie.
         bases (`dict`, *optional*): Role (`language_model`, ...) -> folder of a base model.
-        retrained (`str`, *optional*): What `llava reproduce`, or a person, has trained from the publication.
+        retrained (`str`, *optional*): What `llava reproduce`, or a user, has trained from the publication.
         public_key (`str`, *optional*): Checks the signature `model.sig`.
         allow_remote_data (`bool`, *optional*): Reads data and images from the addresses that the mixture names.
         allow_dataset_folders (`bool`, *optional*): Lets `datasets` read folders of the publication, whose own files
@@ -78,7 +78,7 @@ def verify(
     say("files and tensors")
     report.add("L1", guarded("files", partial(check_files, folder, manifest, present)))
     report.add("L1", guarded("tensors", partial(check_weights, folder, run, manifest)))
-    say("recipe, card and licences")
+    say("recipe, card and licenses")
     if run is None:
         report.add("L1", unreadable)
     else:

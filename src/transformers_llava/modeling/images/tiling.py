@@ -1,8 +1,8 @@
 """Compute tiles, feature grids and token counts from image sizes: integer geometry, no pixels and no torch.
 
-One function, [`image_layout`], answers "what becomes of a picture of this size?". The processor expands `<image>` by
+One function, [`image_layout`], answers "what becomes of an image of this size?". The processor expands `<image>` by
 it, length counting sums it, the image processor cuts tiles by it and the model merges features by it, so that the four
-can not disagree.
+cannot disagree.
 
 Sizes are `(width, height)` as in PIL and in the original code base, unless a name says otherwise. The rules, rounding
 included, are those of haotian-liu/LLaVA `llava/mm_utils.py` and `llava/model/llava_arch.py`, and of LLaVA-NeXT for
@@ -23,18 +23,18 @@ PATCH_MERGE_TYPES = ("flat", "spatial", "spatial_unpad")
 @dataclass(frozen=True)
 class TilingRule:
     """
-    Everything besides a picture's own size that decides how many tokens it becomes.
+    Everything besides an image's own size that decides how many tokens it becomes.
 
     Args:
-        tile_size (`int`): Side of the square picture that the vision tower takes, in pixels.
+        tile_size (`int`): Side of the square image that the vision tower takes, in pixels.
         num_patches_per_side (`int`): Side of the feature grid that one tile becomes after the projector.
         num_prefix_tokens (`int`, *optional*, defaults to 0): Tokens kept beside the grid (1 with a class token).
         image_aspect_ratio (`str`, *optional*, defaults to `"square"`): `square`, `pad`, `anyres` or `anyres_max_N`.
         patch_merge_type (`str`, *optional*, defaults to `"flat"`): `flat`, `spatial` or `spatial_unpad`.
         grid_pinpoints (`tuple[tuple[int, int], ...]`, *optional*): Canvas sizes `(width, height)` for `anyres*`, in
             the stored order: of equally good canvases the first wins.
-        single_tile_newline (`bool`, *optional*, defaults to `False`): Whether a picture shown as one tile is closed
-            by the newline vector (LLaVA-NeXT does that to each picture of a multi-image sample).
+        single_tile_newline (`bool`, *optional*, defaults to `False`): Whether an image shown as one tile is closed
+            by the newline vector (LLaVA-NeXT does that to each image of a multi-image sample).
     """
 
     tile_size: int
@@ -74,16 +74,16 @@ class TilingRule:
 
 class ImageLayout(NamedTuple):
     """
-    What becomes of one picture. A named tuple, because counting the tokens of a mixture makes one for every size.
+    What becomes of one image. A named tuple, because counting the tokens of a mixture makes one for every size.
 
     Attributes:
-        num_tiles (`int`): Rows of `pixel_values` it takes: 1, or 1 + columns x rows (the whole picture comes first).
-        columns, rows (`int`): Tiles of the canvas; 0 where the picture is not tiled.
+        num_tiles (`int`): Rows of `pixel_values` it takes: 1, or 1 + columns x rows (the whole image comes first).
+        columns, rows (`int`): Tiles of the canvas; 0 where the image is not tiled.
         crop_top, crop_left (`int`): Feature rows (columns) cut at the top *and* the bottom (left *and* right).
         map_height, map_width (`int`): Feature map after the cut and, for `anyres_max_N`, after scaling down.
         is_scaled (`bool`): Whether the map is scaled to `(map_height, map_width)`.
         newlines (`int`): Newline vectors in the sequence.
-        num_tokens (`int`): Positions the picture takes in the sequence.
+        num_tokens (`int`): Positions the image takes in the sequence.
     """
 
     num_tiles: int
@@ -100,10 +100,10 @@ class ImageLayout(NamedTuple):
 
 def image_layout(size: tuple[int, int], rule: TilingRule) -> ImageLayout:
     """
-    Tells what becomes of a picture of `size`.
+    Tells what becomes of an image of `size`.
 
     Args:
-        size (`tuple[int, int]`): `(width, height)` of the picture in pixels.
+        size (`tuple[int, int]`): `(width, height)` of the image in pixels.
         rule ([`TilingRule`]): The checkpoint's rule.
 
     Returns:
@@ -122,7 +122,7 @@ def image_layout(size: tuple[int, int], rule: TilingRule) -> ImageLayout:
     """
     width, height = size
     if width < 1 or height < 1:
-        raise ValueError(f"A picture needs at least one pixel a side, this one has (width, height) = {size}.")
+        raise ValueError(f"An image needs at least one pixel a side, this one has (width, height) = {size}.")
     side = rule.num_patches_per_side
     if not rule.is_tiled:
         newlines = int(rule.single_tile_newline)
@@ -151,7 +151,7 @@ def image_layout(size: tuple[int, int], rule: TilingRule) -> ImageLayout:
 
 
 def select_best_resolution(size: tuple[int, int], grid_pinpoints: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """The canvas `(width, height)` that keeps most of the picture's pixels, then wastes least; on ties the first."""
+    """The canvas `(width, height)` that keeps most of the image's pixels, then wastes least; on ties the first."""
     width, height = size
     area = width * height
     best: tuple[int, int] | None = None
@@ -172,7 +172,7 @@ def select_best_resolution(size: tuple[int, int], grid_pinpoints: Iterable[tuple
 
 
 def resized_size(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
-    """`(width, height)` of the picture on its canvas: as large as fits, the free side rounded *up*."""
+    """`(width, height)` of the image on its canvas: as large as fits, the free side rounded *up*."""
     (width, height), (canvas_width, canvas_height) = size, canvas
     scale_width, scale_height = canvas_width / width, canvas_height / height
     if scale_width < scale_height:
@@ -182,10 +182,10 @@ def resized_size(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, i
 
 def unpad_crop(size: tuple[int, int], map_height: int, map_width: int) -> tuple[int, int]:
     """
-    Feature rows and columns that show canvas but no picture of `size`: `(crop_top, crop_left)`, cut on both sides.
+    Feature rows and columns that show canvas but no image of `size`: `(crop_top, crop_left)`, cut on both sides.
 
-    An odd remainder keeps one padded row: of 7 rows, 4 with picture, (7 - 4) // 2 = 1 goes on each side and 5 stay.
-    A very flat picture can lose every row. Rounding is the original's plain truncation; the built-in
+    An odd remainder keeps one padded row: of 7 rows, 4 with image, (7 - 4) // 2 = 1 goes on each side and 5 stay.
+    A very flat image can lose every row. Rounding is the original's plain truncation; the built-in
     `llava_next` rounds `int(round(x, 7))`, which differs for about one size in 300,000.
     """
     width, height = size
@@ -199,7 +199,7 @@ def unpad_crop(size: tuple[int, int], map_height: int, map_width: int) -> tuple[
 def check_aspect_ratio(image_aspect_ratio: str) -> None:
     if not ASPECT_RATIO_PATTERN.fullmatch(image_aspect_ratio):
         raise ValueError(
-            f"image_aspect_ratio={image_aspect_ratio!r} is not known, so pictures could not be prepared as they were "
+            f"image_aspect_ratio={image_aspect_ratio!r} is not known, so images could not be prepared as they were "
             "in training. Use one of 'square', 'pad', 'anyres', 'anyres_max_N' (N a number, such as anyres_max_9)."
         )
 
@@ -224,7 +224,7 @@ def check_grid_pinpoints(
     for canvas in pinpoints:
         if len(canvas) != 2 or min(canvas) < tile_size or canvas[0] % tile_size or canvas[1] % tile_size:
             raise ValueError(
-                f"image_grid_pinpoints has {list(canvas)}, which can not be cut into tiles of {tile_size} pixels. "
+                f"image_grid_pinpoints has {list(canvas)}, which cannot be cut into tiles of {tile_size} pixels. "
                 f"Each entry must be [width, height] in multiples of {tile_size}, the input size of the vision tower."
             )
 

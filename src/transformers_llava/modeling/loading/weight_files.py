@@ -89,12 +89,12 @@ def lazy_state_dict(files: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
 
 
 def _load_bin(file: str, device: str) -> dict[str, Any]:
-    """Tensors only. Files of torch before 1.6 are no zip archives and can not be memory-mapped."""
+    """Tensors only. Files of torch before 1.6 are no zip archives and cannot be memory-mapped."""
     return torch.load(file, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(file))
 
 
 def refused_pickle(name: Any, error: pickle.UnpicklingError) -> ValueError:
-    """What to tell a person whose weight file is a pickle of more than tensors; nothing of it has been run."""
+    """What to tell a user whose weight file is a pickle of more than tensors; nothing of it has been run."""
     wanted = re.search(r"GLOBAL (\S+)", str(error))
     asks = f"asks for `{wanted[1]}`" if wanted else "holds more than tensors"
     return ValueError(

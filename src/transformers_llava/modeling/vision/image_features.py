@@ -25,21 +25,21 @@ def batch_layouts(
     num_tiles: Sequence[int] | None = None,
 ) -> tuple[torch.Tensor, list[ImageLayout]]:
     """
-    Tells what becomes of each picture of a batch.
+    Tells what becomes of each image of a batch.
 
     Args:
         config ([`OpenLlavaConfig`]): The checkpoint's tiling rule.
         pixel_values (`torch.Tensor` of shape `(sum of num_tiles, 3, tile_size, tile_size)`): Or, padded with unused
             tiles, `(num_images, max_num_tiles, 3, tile_size, tile_size)`.
         image_sizes (`torch.Tensor` of shape `(num_images, 2)`, *optional*): `(height, width)`; needed for `anyres*`.
-        num_tiles (`Sequence[int]`, *optional*): Tiles of each picture. Needed only where a tiled checkpoint is shown
-            some pictures as one tile and others cut, as LLaVA-NeXT is trained on samples with several pictures.
+        num_tiles (`Sequence[int]`, *optional*): Tiles of each image. Needed only where a tiled checkpoint is shown
+            some images as one tile and others cut, as LLaVA-NeXT is trained on samples with several images.
 
     Returns:
-        Tiles `(sum of num_tiles, 3, tile_size, tile_size)`, and one layout per picture.
+        Tiles `(sum of num_tiles, 3, tile_size, tile_size)`, and one layout per image.
 
     Raises:
-        ValueError: If sizes are missing, or the tiles are not those that pictures of these sizes become.
+        ValueError: If sizes are missing, or the tiles are not those that images of these sizes become.
     """
     rule = config.tiling_rule()
     if not rule.is_tiled:
@@ -47,7 +47,7 @@ def batch_layouts(
         return pixel_values, [image_layout((1, 1), rule)] * pixel_values.shape[0]
     if image_sizes is None:
         raise ValueError(
-            f"image_aspect_ratio={rule.image_aspect_ratio!r} joins tiles by the picture's own size, and "
+            f"image_aspect_ratio={rule.image_aspect_ratio!r} joins tiles by the image's own size, and "
             "`image_sizes` was not given. Pass the `image_sizes` (height, width) that the processor returns "
             "beside `pixel_values`."
         )
@@ -59,15 +59,15 @@ def batch_layouts(
     else:
         layouts = [image_layout(size, rule) for size in sizes]
     if pixel_values.dim() == 5:
-        tiles = [picture[: layout.num_tiles] for picture, layout in zip(pixel_values, layouts, strict=True)]
+        tiles = [image[: layout.num_tiles] for image, layout in zip(pixel_values, layouts, strict=True)]
         pixel_values = torch.cat(tiles)
     needed = sum(layout.num_tiles for layout in layouts)
     if pixel_values.shape[0] == needed:
         return pixel_values, layouts
-    if num_tiles is None and pixel_values.shape[0] == len(sizes):  # every picture as one tile
+    if num_tiles is None and pixel_values.shape[0] == len(sizes):  # every image as one tile
         return pixel_values, [image_layout(size, one_tile) for size in sizes]
     raise ValueError(
-        f"`pixel_values` holds {pixel_values.shape[0]} tiles, but {len(sizes)} pictures of (width, height) "
+        f"`pixel_values` holds {pixel_values.shape[0]} tiles, but {len(sizes)} images of (width, height) "
         f"{_first(sizes)} need {needed}. They were probably prepared with other "
         "`image_grid_pinpoints`, or `image_sizes` has (width, height) where (height, width) belongs."
     )
@@ -76,20 +76,20 @@ def batch_layouts(
 def _layouts_of_counts(
     sizes: Sequence[tuple[int, int]], num_tiles: Sequence[int], rule: TilingRule, one_tile: TilingRule
 ) -> list[ImageLayout]:
-    """A picture of one tile is shown whole; of any other number, cut by the rule (which always gives two or more)."""
+    """An image of one tile is shown whole; of any other number, cut by the rule (which always gives two or more)."""
     counts = [int(count) for count in num_tiles]
     if len(counts) != len(sizes):
         raise ValueError(
-            f"`num_tiles` counts {len(counts)} pictures and `image_sizes` {len(sizes)}, so tiles could not be told "
-            "apart. Give one number per picture, as the collators do."
+            f"`num_tiles` counts {len(counts)} images and `image_sizes` {len(sizes)}, so tiles could not be told "
+            "apart. Give one number per image, as the collators do."
         )
     layouts = [image_layout(size, one_tile if count == 1 else rule) for size, count in zip(sizes, counts)]
     wrong = [place for place, layout in enumerate(layouts) if layout.num_tiles != counts[place]]
     if wrong:
         place = wrong[0]
         raise ValueError(
-            f"`num_tiles` says {counts[place]} for picture {place} of (width, height) {sizes[place]}, which is cut "
-            f"into {layouts[place].num_tiles}. Prepare pictures with the checkpoint's own `image_grid_pinpoints`."
+            f"`num_tiles` says {counts[place]} for image {place} of (width, height) {sizes[place]}, which is cut "
+            f"into {layouts[place].num_tiles}. Prepare images with the checkpoint's own `image_grid_pinpoints`."
         )
     return layouts
 
@@ -148,7 +148,7 @@ def scatter_features(
 
     Args:
         inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`)
-        is_image (`torch.Tensor` of shape `(batch_size, sequence_length)`): Where a picture's feature belongs.
+        is_image (`torch.Tensor` of shape `(batch_size, sequence_length)`): Where an image's feature belongs.
         image_features (`torch.Tensor` of shape `(is_image.sum(), hidden_size)`): In the order of their positions.
     """
     is_image = is_image.to(inputs_embeds.device)  # with a device map the ids may lie elsewhere
@@ -160,27 +160,27 @@ def _mismatch(num_positions: int, num_features: int) -> str:
     # The first sentence is that of the built-in classes, which TRL looks for.
     return (
         "Image features and image tokens do not match: "
-        f"`input_ids` has {num_positions} image positions, but the pictures give {num_features} features. "
+        f"`input_ids` has {num_positions} image positions, but the images give {num_features} features. "
         + (
-            "No pictures were given: pass `pixel_values`."
+            "No images were given: pass `pixel_values`."
             if num_features == 0
-            else "Either the sequence was truncated inside a picture, or processor and model differ in image "
-            "size, tiling or feature strategy: save and load them together, and do not truncate pictures."
+            else "Either the sequence was truncated inside an image, or processor and model differ in image "
+            "size, tiling or feature strategy: save and load them together, and do not truncate images."
         )
     )
 
 
-def check_counts(is_image: torch.Tensor, num_features: int, *, may_wait: bool) -> None:
+def check_counts(is_image: torch.Tensor, num_features: int, *, allow_sync: bool) -> None:
     """
     Positions and features must be equally many.
 
     Args:
         is_image (`torch.Tensor` of shape `(batch_size, sequence_length)`)
-        num_features (`int`): Features that the pictures gave.
-        may_wait (`bool`): Whether the host may wait for the device to count. If not, as in training, the device itself
+        num_features (`int`): Features that the images gave.
+        allow_sync (`bool`): Whether the host may wait for the device to count. If not, as in training, the device
             raises, later and with fewer words.
     """
-    if torch.compiler.is_compiling() or (not may_wait and (is_image.device.type != "cpu" or stands_for_gpu())):
+    if torch.compiler.is_compiling() or (not allow_sync and (is_image.device.type != "cpu" or stands_for_gpu())):
         torch._assert_async(is_image.sum() == num_features, f"`input_ids` has not {num_features} image positions.")
         return
     num_positions = int(is_image.sum())
@@ -196,7 +196,7 @@ def check_no_image(is_image: torch.Tensor, *, is_training: bool) -> None:
     never shown the images, and tests of the library feed random ids.
     """
     if is_training:
-        check_counts(is_image, 0, may_wait=False)
+        check_counts(is_image, 0, allow_sync=False)
     elif not torch.compiler.is_compiling() and bool(is_image.any()):
         logger.warning_once(
             "`input_ids` has image positions, but no images were given: they are read as text, and the answer is "
@@ -233,15 +233,15 @@ def merge_tiles(
     features: torch.Tensor, layouts: Sequence[ImageLayout], config: OpenLlavaConfig, image_newline: torch.Tensor | None
 ) -> list[torch.Tensor]:
     """
-    Joins the tiles of each picture to its sequence of embeddings.
+    Joins the tiles of each image to its sequence of embeddings.
 
     Args:
         features (`torch.Tensor` of shape `(sum of num_tiles, tokens_per_tile, hidden_size)`): Projected tiles, each
-            picture's whole view first.
-        layouts (`Sequence[ImageLayout]`): One per picture.
+            image's whole view first.
+        layouts (`Sequence[ImageLayout]`): One per image.
 
     Returns:
-        One tensor `(layout.num_tokens, hidden_size)` per picture.
+        One tensor `(layout.num_tokens, hidden_size)` per image.
     """
     merged = []
     for layout, tiles in zip(layouts, features.split([layout.num_tiles for layout in layouts]), strict=True):

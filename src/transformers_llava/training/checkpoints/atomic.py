@@ -1,4 +1,4 @@
-"""A running training to a checkpoint folder that is complete or not there."""
+"""Write a checkpoint folder that is complete or not there."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ class CheckpointError(OSError):
 
 def save_trainable_part(model: nn.Module, folder: Path) -> None:
     """
-    Writes the parameters that learn, under their names, as `trainable.safetensors`.
+    Writes the trainable parameters, under their names, as `trainable.safetensors`.
 
     What is frozen the recipe loads again: in stage 1 of a 7B model these are 84 MB in place of 14 GB.
     """
@@ -42,7 +42,7 @@ def load_trainable_part(model: nn.Module, folder: Path) -> None:
     Puts back what `save_trainable_part` wrote.
 
     Raises:
-        `RuntimeError`: names or shapes are not those that learn now, as after a change of the recipe.
+        `RuntimeError`: names or shapes are not those of what is trainable now, as after a change of the recipe.
     """
     saved = load_file(folder / TRAINABLE_NAME)
     wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -52,7 +52,7 @@ def load_trainable_part(model: nn.Module, folder: Path) -> None:
         raise RuntimeError(
             f"the checkpoint's weights do not fit the model: {len(missing)} missing (for example {missing[:3]}), "
             f"{len(unexpected)} unexpected (for example {unexpected[:3]}), {len(shapes)} of another shape "
-            f"({shapes[:3]}). Training would go on from other weights than it stopped at. Resume with the recipe that "
+            f"({shapes[:3]}). Training would resume from other weights than it ended at. Resume with the recipe that "
             "the checkpoint was made with."
         )
     with torch.no_grad():
@@ -95,7 +95,7 @@ def atomic_checkpoint(output_dir: Path, step: int, accelerator: Any) -> Iterator
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written ({type(error).__name__}: {error}). What was written "
             "of it is removed; earlier checkpoints are as they were. Make room on the disk, or lower "
-            "`save_total_limit`, and go on with `--resume`."
+            "`save_total_limit`, and resume with `--resume`."
         ) from error
     accelerator.wait_for_everyone()
 

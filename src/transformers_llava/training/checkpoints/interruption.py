@@ -1,4 +1,4 @@
-"""A signal to a checkpoint and a clean end: what schedulers send before they take a machine away."""
+"""Turn a signal into a checkpoint and a clean end: schedulers send one before they take a machine away."""
 
 import logging
 import signal
@@ -54,7 +54,7 @@ class Interruption(TrainerCallback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if self._stops:
-            logger.warning("stopped by a signal after step %s; `--resume` goes on from there", state.global_step)
+            logger.warning("stopped by a signal after step %s; `--resume` resumes from there", state.global_step)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number

@@ -1,4 +1,4 @@
-"""A recipe and the checkpoints of its output folder to the one to go on from, or to what has changed since."""
+"""Choose the checkpoint of an output folder to resume from, or say what of the recipe has changed since."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from transformers_llava.artifacts.environment_variables import REPLAY_VARIABLE
-from transformers_llava.artifacts.run_record.portable_values import without_places
+from transformers_llava.artifacts.run_record.portable_values import without_absolute_paths
 from transformers_llava.artifacts.run_record.record_file import has_run_record, read_run_record
 from transformers_llava.artifacts.run_record.run_stages import Stage
 from transformers_llava.training.recipe.recipe import Recipe
@@ -36,7 +36,7 @@ _MAY_CHANGE_PREFIXES = ("logging_", "log_", "hub_", "push_to_hub", "eval_", "per
 
 def checkpoint_to_resume(recipe: Recipe) -> str | None:
     """
-    What `--resume` goes on from: the checkpoint that was named, else the latest complete one, else nothing.
+    What `--resume` resumes from: the checkpoint that was named, else the latest complete one, else nothing.
 
     Raises:
         `RecipeError`: the checkpoint was made with another recipe; says which field.
@@ -63,15 +63,15 @@ def checkpoint_to_resume(recipe: Recipe) -> str | None:
             return None
         folder = max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
     check_same_recipe(recipe, folder)
-    logger.info("going on from %s", folder)
+    logger.info("resuming from %s", folder)
     return str(folder)
 
 
 def check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
     """
-    Refuses to go on with another recipe than the checkpoint's.
+    Refuses to resume with another recipe than the checkpoint's.
 
-    Places, logging and saving may change, and so may the number of processes, as long as the examples of an optimizer
+    Paths, logging and saving may change, and so may the number of processes, as long as the examples of an optimizer
     step stay as many: which examples those are does not depend on who computes them.
 
     Raises:
@@ -80,7 +80,7 @@ def check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
     if not has_run_record(checkpoint):  # not written by us
         return
     record = read_run_record(checkpoint).own
-    before, now = record.configuration, without_places(_plain(recipe.to_dict()))
+    before, now = record.configuration, without_absolute_paths(_plain(recipe.to_dict()))
     changed = [
         f"{name}: {before[name]!r} -> {now[name]!r}"
         for name in sorted(before.keys() & now.keys())
@@ -94,14 +94,14 @@ def check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
         changed.append(f"examples per optimizer step: {batches[0]} -> {batches[1]}")
     if changed:
         raise RecipeError(
-            f"the checkpoint {checkpoint.name!r} was made with another recipe, so going on would be neither of the "
+            f"the checkpoint {checkpoint.name!r} was made with another recipe, so resuming would be neither of the "
             f"two runs. What differs: {'; '.join(changed)}. Put these back; or start a new run from the weights, with "
             "`model_name_or_path` and another `output_dir`."
         )
 
 
 def check_same_data(checkpoint: str | None, digest: str | None) -> None:
-    """Refuses to go on with other records under the same name: the order of training would be another one."""
+    """Refuses to resume with other records under the same name: the order of training would be another one."""
     if checkpoint is None or digest is None or not has_run_record(checkpoint):
         return
     before = read_run_record(checkpoint).own.data.order_digest

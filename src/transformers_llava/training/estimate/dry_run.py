@@ -129,8 +129,8 @@ def format_plan(plan: Plan, shares: list[MeasuredShare] | None = None) -> str:
         format_table(table),
         "",
         f"steps         {plan.num_steps:,} of {plan.global_batch} examples on {plan.num_gpus} GPU(s), {plan.backend}",
-        f"data          {data.num_examples:,} examples of {data.tokens:,.0f} tokens ({data.image_tokens} of a "
-        f"picture), {data.num_examples * data.tokens / 1e6:,.0f} M tokens an epoch",
+        f"data          {data.num_examples:,} examples of {data.tokens:,.0f} tokens ({data.image_tokens} of an "
+        f"image), {data.num_examples * data.tokens / 1e6:,.0f} M tokens an epoch",
         f"              {data.origin}",
         f"a pack        {plan.pack_tokens:,.0f} tokens on each GPU, {args.gradient_accumulation_steps} a step",
         "",
@@ -167,7 +167,7 @@ def _memory_or_trace(plan: Plan) -> list[str]:
 
 
 def warnings(plan: Plan) -> list[str]:
-    """What a person should change before renting the machines."""
+    """What a user should change before renting the machines."""
     found = []
     total = plan.peak_bytes
     room = find_gpu("A100 80 GB").memory * _USABLE

@@ -20,7 +20,7 @@ from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
-TYPICAL_PICTURE = (640, 480)  # width and height of most of COCO's, which most of the published records show
+TYPICAL_IMAGE = (640, 480)  # width and height of most of COCO's, which most of the published records show
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class DataShape:
     """What an epoch holds, measured or estimated."""
 
     num_examples: int
-    text_tokens: float  # mean per example, without the picture's
+    text_tokens: float  # mean per example, without the image's
     label_tokens: float  # mean per example
     image_share: float
-    image_tokens: int  # of one picture
-    tiles: int  # of one picture
+    image_tokens: int  # of one image
+    tiles: int  # of one image
     origin: str  # where the numbers come from
 
     @property
@@ -74,9 +74,9 @@ def plan_config(model: ModelConfig) -> OpenLlavaConfig:
 
 
 def plan_data(recipe: Recipe, config: OpenLlavaConfig) -> DataShape:
-    """What is published or estimated about the recipe's data, and what a typical picture costs."""
+    """What is published or estimated about the recipe's data, and what a typical image costs."""
     rule = config.tiling_rule()
-    layout = image_layout(TYPICAL_PICTURE, rule)
+    layout = image_layout(TYPICAL_IMAGE, rule)
     name = recipe.data.train_data if isinstance(recipe.data.train_data, str) else ""
     known = _shapes()["mixtures"].get(name)
     origin = f"{name}: published counts, estimated lengths"
@@ -126,4 +126,4 @@ def _sub_config(values: dict[str, Any]) -> Any:
     return AutoConfig.for_model(**values)
 
 
-__all__ = ["DataShape", "TYPICAL_PICTURE", "plan_config", "plan_data", "plan_model"]
+__all__ = ["DataShape", "TYPICAL_IMAGE", "plan_config", "plan_data", "plan_model"]

@@ -75,7 +75,7 @@ def load_processor(config: ModelConfig) -> tuple[OpenLlavaConfig, OpenLlavaProce
     if config.image_aspect_ratio not in (None, model_config.image_aspect_ratio):
         # LLaVA-1.5 itself does this: stage 1 crops the square centre, stage 2 pads.
         model_config.image_aspect_ratio = config.image_aspect_ratio
-        model_config.tiling_rule()  # raises if the checkpoint can not be used that way
+        model_config.tiling_rule()  # raises if the checkpoint cannot be used that way
         processor.image_processor.image_aspect_ratio = config.image_aspect_ratio
     return model_config, processor
 
@@ -242,7 +242,7 @@ def _image_processor(name_or_path: str, image_size: int, pinned: dict[str, str])
     processor = OpenLlavaImageProcessorPil(**known)
     if processor.tile_size != image_size:
         raise RecipeError(
-            f"the tower {name_or_path!r} takes pictures of {image_size} pixels, but its preprocessor_config.json "
+            f"the tower {name_or_path!r} takes images of {image_size} pixels, but its preprocessor_config.json "
             f"makes them {processor.tile_size}. Its position embeddings would not fit; correct one of the two files."
         )
     return processor

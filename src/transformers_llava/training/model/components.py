@@ -25,7 +25,7 @@ class ComponentRow:
     mode: str
     parameters: int
     trainable: int
-    learning_rate: float | None  # None where nothing learns
+    learning_rate: float | None  # None where nothing is trainable
     weight_decay: float | None
     dtype: str
 
@@ -53,7 +53,7 @@ def apply_component_config(
     """
     Freezes and unfreezes the parameters of a model in place.
 
-    What learns is held in float32, always: at a learning rate of 2e-5 most steps of a bfloat16 weight would be rounded
+    Trainable weights are float32, always: at a learning rate of 2e-5 most steps of a bfloat16 weight would be rounded
     away. What is frozen needs no such care and can be half as large.
 
     The newline vector of a checkpoint that is shown every image as one tile (`image_aspect_ratio` square or pad) is
@@ -98,7 +98,7 @@ def lora_config(model: nn.Module, components: Mapping[str, ComponentConfig]) -> 
         return None
     if "multi_modal_projector" in chosen:
         raise RecipeError(
-            "the multi_modal_projector can not be trained with `mode: lora`: it is small, and a fresh one has nothing "
+            "the multi_modal_projector cannot be trained with `mode: lora`: it is small, and a fresh one has nothing "
             "that a low-rank update could start from. Use `full`."
         )
     settings = {(c.lora_rank, c.lora_alpha, c.lora_dropout) for c in chosen.values()}
@@ -114,7 +114,7 @@ def lora_config(model: nn.Module, components: Mapping[str, ComponentConfig]) -> 
         )
     if components["multi_modal_projector"].mode == "full" and getattr(model.config, "has_image_newline", False):
         logger.warning(
-            "peft can not train the newline vector (image_newline) beside LoRA: it stays as it is. Starting from a "
+            "peft cannot train the newline vector (image_newline) beside LoRA: it stays as it is. Starting from a "
             "language model it is random; start from a checkpoint that has learnt it, or train without LoRA."
         )
     from peft import LoraConfig  # only here: half a second that other runs need not pay
@@ -139,7 +139,7 @@ def component_table(
     model: nn.Module, components: Mapping[str, ComponentConfig], learning_rate: float, weight_decay: float
 ) -> list[ComponentRow]:
     """
-    Counts what learns, as it is in the model and not as it was asked for.
+    Counts what is trainable, as it is in the model and not as it was asked for.
 
     Args:
         model (`nn.Module`): The model, or a peft model around it.

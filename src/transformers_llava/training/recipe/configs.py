@@ -1,4 +1,4 @@
-"""The settings of a training run: where the model comes from, what it reads, what of it learns, and how."""
+"""Define the settings of a training run: where the model comes from, what it reads, what is trainable, and how."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +35,7 @@ class ModelConfig:
     """
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Folder or Hub id of a LLaVA checkpoint to go on from."}
+        default=None, metadata={"help": "Folder or Hub id of a LLaVA checkpoint to start from."}
     )
     model_revision: str | None = field(
         default=None, metadata={"help": "Commit of that repository, all 40 digits, or a tag. Default: its newest."}
@@ -113,12 +113,13 @@ class DataConfig:
         metadata={"help": "Packaged template (`plain`, `vicuna_v1`, ...) or .jinja file. Default: the checkpoint's."},
     )
     max_length: int | None = field(
-        default=None, metadata={"help": "Longest example in tokens, picture included. Longer ones are cut at the end."}
+        default=None,
+        metadata={"help": "Longest example in tokens, image included. Longer ones are truncated at the end."},
     )
     several_images: str = field(
         default="tiles",
         metadata={
-            "help": "Where a tiled checkpoint reads a record with several pictures: `tiles` cuts each, `one_tile` "
+            "help": "Where a tiled checkpoint reads a record with several images: `tiles` cuts each, `one_tile` "
             "shows each whole, as LLaVA-NeXT trains."
         },
     )
@@ -164,7 +165,7 @@ class DataConfig:
             )
         if self.several_images not in ("tiles", "one_tile"):
             raise RecipeError(
-                f"several_images={self.several_images!r} is no way to show several pictures. Choose `tiles` or "
+                f"several_images={self.several_images!r} is no way to show several images. Choose `tiles` or "
                 "`one_tile`."
             )
 
@@ -227,7 +228,7 @@ class LlavaSFTConfig(SFTConfig):
     [`~trl.SFTConfig`] whose data preparation is left to our collators.
 
     Everything of [`~transformers.TrainingArguments`] is a field of a recipe. TRL's own tokenizing, truncating and
-    packing stay off, for it would redo on text what is done here with pictures.
+    packing stay off, for it would redo on text what is done here with images.
     """
 
     partial_checkpointing: int | None = field(
@@ -239,7 +240,7 @@ class LlavaSFTConfig(SFTConfig):
         for name in ("packing", "padding_free", "assistant_only_loss"):
             if getattr(self, name):
                 raise RecipeError(
-                    f"`{name}` asks TRL to prepare the examples, which it refuses for pictures. Labels come from the "
+                    f"`{name}` asks TRL to prepare the examples, which it refuses for images. Labels come from the "
                     "chat template already; for packing set `packed: true`."
                 )
         if self.partial_checkpointing is not None and (
@@ -256,7 +257,7 @@ class LlavaSFTConfig(SFTConfig):
         if self.bf16 is None and not self.fp16:
             self.bf16 = False  # TRL would turn it on, which a CPU run then pays for
         if self.ddp_find_unused_parameters is None:  # type: ignore[has-type]
-            # TRL would search them every step; the collators see to it that every step has a picture, so there are
+            # TRL would search them every step; the collators see to it that every step has an image, so there are
             # none.
             self.ddp_find_unused_parameters = False
         if getattr(self, "activation_checkpointing", False) is None:  # its new name, which does not warn

@@ -1,4 +1,4 @@
-"""A flat YAML recipe and command-line flags to one checked `Recipe`."""
+"""Read a flat YAML recipe and command-line flags as one checked `Recipe`."""
 
 import difflib
 import math
@@ -21,7 +21,7 @@ from transformers_llava.training.recipe.recipe_file import COMPONENTS, apply_fla
 
 @dataclass
 class Recipe:
-    """One stage of training, ready to run. `given` is what the person wrote; everything else is a default."""
+    """One stage of training, ready to run. `given` is what the user wrote; everything else is a default."""
 
     stage: str | None
     model: ModelConfig
@@ -87,7 +87,7 @@ def describe_fields() -> dict[str, str]:
 
 # Neither settable nor recorded.
 _NOT_OF_A_RECIPE = {
-    # belong to a person or a machine
+    # belong to a user or a machine
     *("hub_token", "push_to_hub_token", "logging_dir", "local_rank"),
     # steer TRL's own data preparation, sampling and model loading, none of which takes part
     *("dataset_kwargs", "dataset_num_proc", "dataset_text_field", "remove_unused_columns", "shuffle_dataset"),

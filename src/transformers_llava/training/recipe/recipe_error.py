@@ -2,7 +2,7 @@
 
 
 class RecipeError(ValueError):
-    """A recipe or flag that can not be run as it stands: shown to the person without a traceback."""
+    """A recipe or flag that cannot be run as it stands: shown to the user without a traceback."""
 
 
 __all__ = ["RecipeError"]

@@ -118,7 +118,7 @@ def resolve_recipe(recipe: Recipe) -> ResolvedRecipe:
             sources = [SourceConfig.from_dict(source) for source in train_data or []]
             mixture = MixtureConfig(sources, seed=recipe.sft.seed)
     except ValueError as error:
-        raise RecipeError(f"`train_data` can not be used: {error}") from error
+        raise RecipeError(f"`train_data` cannot be used: {error}") from error
     return ResolvedRecipe(recipe, mixture, root, _read_chat_template(recipe.data))
 
 

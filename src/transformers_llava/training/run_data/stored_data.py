@@ -40,7 +40,7 @@ class StoredData:
     Args:
         resolved (`ResolvedRecipe`): What was asked for.
         dataset (`Dataset`): Examples that can be trained on, in order.
-        lengths (`list[ExampleLength]`): Tokens of each, and whether it has a picture.
+        lengths (`list[ExampleLength]`): Tokens of each, and whether it has an image.
         mixture (`MixtureReport`): What was read, kept and left out, by source and reason.
         report (`LengthReport`): What became of the kept ones once template and `max_length` were known.
         lock (`dict`): The facts of the mixture, written as `mixture.lock.json`.
@@ -129,7 +129,7 @@ def prepare_data(resolved: ResolvedRecipe, processor: OpenLlavaProcessor) -> Sto
 
     Raises:
         `RecipeError`: The data fields make no sense.
-        `RecordError`: With `strict`, the first record that can not be used.
+        `RecordError`: With `strict`, the first record that cannot be used.
     """
     data, config = resolved.recipe.data, resolved.mixture
     processor.chat_template = resolved.chat_template_for(processor)
@@ -138,7 +138,7 @@ def prepare_data(resolved: ResolvedRecipe, processor: OpenLlavaProcessor) -> Sto
     except RecordError:
         raise
     except ValueError as error:
-        raise RecipeError(f"`train_data` can not be used: {error}") from error
+        raise RecipeError(f"`train_data` cannot be used: {error}") from error
     measured = measure_examples(
         dataset,
         processor,
@@ -163,7 +163,7 @@ def _report(data: StoredData) -> None:
     report = data.report
     logger.info("\n%s", data.mixture.to_markdown())
     logger.info(
-        "%s examples (%s with pictures), %s tokens, the longest %s; %s truncated",
+        "%s examples (%s with images), %s tokens, the longest %s; %s truncated",
         f"{report.num_examples:,}",
         f"{report.num_with_image:,}",
         f"{report.num_tokens:,}",

@@ -88,8 +88,8 @@ class StreamedData:
                 window_steps=data.streaming_window,
             )
         except ValueError as error:
-            raise RecipeError(f"`train_data` can not be streamed: {error}") from error
-        args.ignore_data_skip = True  # the stream passes over what was trained on, without opening its pictures
+            raise RecipeError(f"`train_data` cannot be streamed: {error}") from error
+        args.ignore_data_skip = True  # the stream passes over what was trained on, without opening its images
 
     lock = None  # nobody has counted what nobody has read
 
@@ -116,8 +116,8 @@ class StreamedData:
                     "name": source.name,
                     "format": source.format,
                     "revision": source.revision,
-                    "licence": source.licence,
-                    "licence_url": source.licence_url,
+                    "license": source.license,
+                    "license_url": source.license_url,
                     "provenance": source.provenance,
                 }
                 for source in self.config.sources

@@ -14,7 +14,7 @@ from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
 from transformers_llava.data.mixture.lock import check_lock, compare_locks, make_lock
 from transformers_llava.data.mixture.mixture_building import build_mixture
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER, base_of, mixture_of
-from transformers_llava.hub.verification.checks.mixture_paths import Places, locate_mixture
+from transformers_llava.hub.verification.checks.mixture_paths import DataPaths, locate_mixture
 from transformers_llava.hub.verification.findings import Found, guarded
 from transformers_llava.hub.verification.present_files import PresentFiles, list_present
 
@@ -35,7 +35,7 @@ def check_parts(
     Without the two permissions nothing is requested, and nothing is opened but files of the publication, of
     `data_root` and of `bases`.
     """
-    places = Places(
+    paths = DataPaths(
         folder / RECIPE_FOLDER,
         present or list_present(folder),
         None if data_root is None else Path(data_root),
@@ -43,19 +43,19 @@ def check_parts(
         allow_dataset_folders,
     )
     for stage in run.stages:
-        yield from guarded(f"data of {stage.name}", partial(_check_data, stage, places))
-        yield from guarded(f"base models of {stage.name}", partial(_check_bases, stage, run, places, bases))
+        yield from guarded(f"data of {stage.name}", partial(_check_data, stage, paths))
+        yield from guarded(f"base models of {stage.name}", partial(_check_bases, stage, run, paths, bases))
 
 
-def _check_data(stage: Stage, places: Places) -> Iterator[Found]:
+def _check_data(stage: Stage, paths: DataPaths) -> Iterator[Found]:
     name, recorded = f"data of {stage.name}", stage.mixture_lock
     if recorded is None:
         yield Found(name, "skipped", "a streamed run has no lock")
         return
     check_lock(recorded, f"the lock in {RUN_NAME}")
     # Level 1 has compared the mixture file with what the record gives, so it is not read again.
-    mixture = mixture_of(stage, lambda path: places.present.holds(f"{RECIPE_FOLDER}/{path}"))
-    config, not_here = locate_mixture(mixture, places)
+    mixture = mixture_of(stage, lambda path: paths.present.holds(f"{RECIPE_FOLDER}/{path}"))
+    config, not_here = locate_mixture(mixture, paths)
     if not_here:
         yield Found(name, "skipped", "; ".join(not_here))
         return
@@ -72,15 +72,15 @@ def _check_data(stage: Stage, places: Places) -> Iterator[Found]:
     yield Found(name, "ok", f"{report.num_used:,} examples in the recorded order ({report.order_digest[:19]}){note}")
 
 
-def _check_bases(stage: Stage, run: RunRecord, places: Places, bases: dict[str, str]) -> Iterator[Found]:
+def _check_bases(stage: Stage, run: RunRecord, paths: DataPaths, bases: dict[str, str]) -> Iterator[Found]:
     for base in stage.base_models:
         if stage.is_previous_output(base):
             yield _check_chain(stage, base, run.before(stage))
         else:
-            yield _check_base(stage, base, places, bases)
+            yield _check_base(stage, base, paths, bases)
 
 
-def _check_base(stage: Stage, base: BaseModel, places: Places, bases: dict[str, str]) -> Found:
+def _check_base(stage: Stage, base: BaseModel, paths: DataPaths, bases: dict[str, str]) -> Found:
     role, name = base.role, f"{base.role} of {stage.name}"
     given = bases.get(role)
     digest = held = None
@@ -88,7 +88,7 @@ def _check_base(stage: Stage, base: BaseModel, places: Places, bases: dict[str, 
         held = Path(given)
     elif base.origin == "folder":
         inside = base_of(base)
-        held = places.recipe / inside if f"{RECIPE_FOLDER}/{inside}" in places.present.folders else None
+        held = paths.recipe / inside if f"{RECIPE_FOLDER}/{inside}" in paths.present.folders else None
     else:
         held = _in_cache(base)
     digest = weights_digest(held) if held is not None else None

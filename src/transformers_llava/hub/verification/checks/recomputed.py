@@ -1,4 +1,4 @@
-"""Compute again what follows from `run.json` (recipe, licences, card), and name what follows from nothing."""
+"""Compute again what follows from `run.json` (recipe, licenses, card), and name what follows from nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ _SHOWN = 5  # fields that differ
 
 
 def check_recomputed(folder: Path, run: RunRecord, manifest: Manifest, present: PresentFiles) -> Iterator[Found]:
-    """What is generated from the run record, generated again: recipe, licence statement, card."""
+    """What is generated from the run record, generated again: recipe, license statement, card."""
     try:
         texts = recipe_texts(run, lambda path: present.holds(f"{RECIPE_FOLDER}/{path}"))
     except Exception as error:  # such as a name of a stage that is part of no path

@@ -21,7 +21,7 @@ TOLERANCE_LOSS = 1e-3  # relative, of the first losses
 NUM_LOSSES = 10
 
 # Of the place, not of the run: a run that was repeated has others.
-_PLACES = {
+_PATHS = {
     *("output_dir", "train_data", "model_name_or_path", "language_model_name_or_path", "vision_tower_name_or_path"),
     *("chat_template", "resume_from_checkpoint", "report_to", "run_name"),
 }
@@ -107,7 +107,7 @@ def _differences(run: RunRecord, again: RunRecord) -> Iterator[str]:
         ):
             for name in sorted(first.keys() & second.keys()):
                 was, now = first[name], second[name]
-                if was != now and name not in _PLACES:
+                if was != now and name not in _PATHS:
                     yield f"{ours.name}: {name} was {was!r} and is {now!r}"
         before, after = ours.mixture_lock, theirs.mixture_lock
         if before and after:

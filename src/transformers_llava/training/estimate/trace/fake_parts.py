@@ -16,7 +16,7 @@ from transformers_llava.modeling.configuration_open_llava import OpenLlavaConfig
 from transformers_llava.modeling.modeling_open_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.modeling.packs.document_probe import mark_as_probed
 from transformers_llava.modeling.processing_open_llava import OpenLlavaProcessor
-from transformers_llava.training.estimate.recipe_shapes import TYPICAL_PICTURE, DataShape, plan_config
+from transformers_llava.training.estimate.recipe_shapes import TYPICAL_IMAGE, DataShape, plan_config
 from transformers_llava.training.estimate.trace.four_bit import replace_by_four_bit_shapes
 from transformers_llava.training.model.assembly import IMAGE_TOKEN
 from transformers_llava.training.model.components import apply_component_config, lora_config
@@ -79,7 +79,7 @@ def typical_examples(num_examples: int, data: DataShape, config: OpenLlavaConfig
     num_text, num_labels = round(data.text_tokens), max(1, round(data.label_tokens))
     num_with_image = -int(-num_examples * data.image_share // 1)
     side = config.vision_config.image_size
-    width, height = TYPICAL_PICTURE
+    width, height = TYPICAL_IMAGE
     examples = []
     for index in range(num_examples):
         has_image = index < num_with_image

@@ -6,7 +6,7 @@ import pytest
 
 from transformers_llava.artifacts.card_facts import CardFacts
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
-from transformers_llava.hub.licenses.statement import compose_licences
+from transformers_llava.hub.licenses.statement import compose_licenses
 from transformers_llava.hub.licenses.terms import VERDICTS, read_terms, table
 
 
@@ -112,7 +112,7 @@ def test_there_are_sixty_statements() -> None:
     assert len(STATEMENTS) >= 60
 
 
-def test_words_behind_a_licence_never_make_it_freer() -> None:
+def test_words_behind_a_license_never_make_it_freer() -> None:
     generator = random.Random(0)
     words = [
         "only",
@@ -151,7 +151,7 @@ def _strictness(verdict: str) -> int:
     return VERDICTS.index(verdict)
 
 
-def test_every_licence_of_creative_commons_has_a_rule() -> None:
+def test_every_license_of_creative_commons_has_a_rule() -> None:
     for kind in ("", "-SA", "-ND", "-NC", "-NC-SA", "-NC-ND"):
         for version in ("2.0", "2.5", "3.0", "4.0"):
             rule = table()["terms"][f"CC-BY{kind}-{version}"]
@@ -159,14 +159,14 @@ def test_every_licence_of_creative_commons_has_a_rule() -> None:
 
 
 @pytest.mark.parametrize("key", [LLAMA_2, LLAMA_3, "LicenseRef-scancode-llama-3.1-license-2024"])
-def test_every_llama_licence_has_the_clause_of_many_users(key: str) -> None:
+def test_every_llama_license_has_the_clause_of_many_users(key: str) -> None:
     assert any("700 million" in one for one in table()["terms"][key]["obligations"])
 
 
 def test_a_remainder_is_a_problem_that_stands_in_the_license_file() -> None:
     base = {"role": "language_model", "name": "me/x", "origin": "hub", "revision": "0" * 40}
     run = RunRecord.from_dict({"stage": "a", "base_models": [base], "mixture": {"sources": []}})
-    facts = CardFacts(licences={"me/x": {"licence": "MIT, if you ask"}})
-    statement = compose_licences(run, None, facts)
+    facts = CardFacts(licenses={"me/x": {"license": "MIT, if you ask"}})
+    statement = compose_licenses(run, None, facts)
     assert statement.problems == ["me/x: in 'MIT, if you ask', what 'if you ask' means is not understood"]
     assert (statement.commercial, statement.hub_license) == ("unclear", "unknown")
