@@ -1,5 +1,6 @@
 """Read `card.yaml`: the facts about a model that only a user can state."""
 
+import logging
 import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -9,6 +10,8 @@ from transformers_llava.artifacts.untrusted import DocumentError, read_yaml
 
 
 FACTS_NAME = "card.yaml"  # beside a checkpoint, and in a publication
+
+logger = logging.getLogger(__name__)
 
 
 class CardFactsError(ValueError):
@@ -175,6 +178,8 @@ def _one_spelling(values: dict[Any, Any], other: str, ours: str, where: str) -> 
     """A mapping in which the license is spelt as our fields are."""
     if other in values and ours in values:
         raise CardFactsError(f"{where} has both `{other}` and `{ours}`. Keep one of them.")
+    if other in values:
+        logger.info("%s: `%s` is read as `%s`", where, other, ours)
     return {ours if name == other else name: value for name, value in values.items()}
 
 

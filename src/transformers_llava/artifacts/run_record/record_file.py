@@ -10,6 +10,7 @@ from pathlib import Path
 from transformers_llava.artifacts.atomic_write import write_atomically
 from transformers_llava.artifacts.digests import combined_digest, weight_digests
 from transformers_llava.artifacts.limits import MAX_JSON_BYTES
+from transformers_llava.artifacts.old_spellings import with_new_spellings
 from transformers_llava.artifacts.run_record.field_checks import ShapeError
 from transformers_llava.artifacts.run_record.portable_values import numbers_of_json, without_absolute_paths
 from transformers_llava.artifacts.run_record.record_schema import NEEDED, check_record
@@ -56,14 +57,16 @@ def has_run_record(folder: str | os.PathLike) -> bool:
 
 def read_run_record(folder: str | os.PathLike) -> RunRecord:
     """
-    The record beside a checkpoint, of this or an older version; what it does not say has its default.
+    The record beside a checkpoint, of this or an older version; what it does not say has its default, and fields of an
+    older spelling have the names of today.
 
     Raises:
         `FileNotFoundError`: there is none.
         `RunRecordError`: it is no record.
     """
     try:
-        return RunRecord.from_dict(read_json(Path(folder) / RUN_NAME))
+        values = with_new_spellings(read_json(Path(folder) / RUN_NAME), f"{RUN_NAME} of {Path(folder).name!r}")
+        return RunRecord.from_dict(values)
     except DocumentError as error:
         raise RunRecordError(f"{RUN_NAME} of {Path(folder).name!r} cannot be read: {error}") from error
 
@@ -77,7 +80,7 @@ def read_checked_record(folder: Path) -> RunRecord:
     """
     try:
         content = read_bytes(folder / RUN_NAME, MAX_JSON_BYTES)
-        values = parse_json(content, str(folder / RUN_NAME))
+        values = with_new_spellings(parse_json(content, str(folder / RUN_NAME)), f"{RUN_NAME} of {folder.name!r}")
     except FileNotFoundError as error:
         raise RunRecordError(
             f"{folder.name!r} has no {RUN_NAME}, so nobody could say how it was made. Publish what `llava train` has "

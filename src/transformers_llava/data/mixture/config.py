@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from transformers_llava.artifacts.limits import MAX_SOURCE_WEIGHT
+from transformers_llava.artifacts.old_spellings import with_new_spellings
 from transformers_llava.data.mixture.fields import Kind, check_fields, shown
 from transformers_llava.data.mixture.image_verification import VerificationLevel, check_level
 from transformers_llava.data.mixture.published_parts import Download, SourcePart
@@ -159,6 +160,7 @@ class SourceConfig:
     def from_dict(cls, values: dict[str, Any]) -> "SourceConfig":
         if not isinstance(values, dict):
             raise ValueError(f"a source is {shown(values)}, not a block of fields with a name and a path.")
+        (values,) = with_new_spellings([values], f"source {shown(values.get('name'))}")
         known = set(cls.__dataclass_fields__)
         unknown = [shown(name).strip("'") for name in values if name not in known]
         if unknown:

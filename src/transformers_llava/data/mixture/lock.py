@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from transformers_llava.artifacts.old_spellings import with_new_spellings
 from transformers_llava.artifacts.untrusted import DocumentError, read_json
 from transformers_llava.data.cache import write_whole
 from transformers_llava.data.mixture.config import AMOUNTS, MixtureConfig
@@ -113,7 +114,7 @@ def read_lock(path: str | Path) -> dict[str, Any]:
     if path.is_dir():
         path = path / LOCK_NAME
     try:
-        lock = read_json(path, kind=(dict, list))
+        lock = with_new_spellings(read_json(path, kind=(dict, list)), f"the lock {str(path)!r}")
     except FileNotFoundError as error:
         raise ValueError(f"there is no lock at {str(path)!r}. Nothing can be compared with it.") from error
     except DocumentError as error:

@@ -10,6 +10,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from transformers_llava.artifacts.environment_variables import REPLAY_VARIABLE
+from transformers_llava.artifacts.old_spellings import with_new_spellings
 from transformers_llava.artifacts.run_record.portable_values import without_absolute_paths
 from transformers_llava.artifacts.run_record.record_file import has_run_record, read_run_record
 from transformers_llava.artifacts.run_record.run_stages import Stage
@@ -80,7 +81,8 @@ def check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
     if not has_run_record(checkpoint):  # not written by us
         return
     record = read_run_record(checkpoint).own
-    before, now = record.configuration, without_absolute_paths(_plain(recipe.to_dict()))
+    before = record.configuration
+    now = with_new_spellings(without_absolute_paths(_plain(recipe.to_dict())), "the recipe")
     changed = [
         f"{name}: {before[name]!r} -> {now[name]!r}"
         for name in sorted(before.keys() & now.keys())

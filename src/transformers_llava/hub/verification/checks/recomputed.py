@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers_llava.artifacts.limits import MAX_YAML_BYTES
+from transformers_llava.artifacts.old_spellings import text_with_new_spellings
 from transformers_llava.artifacts.run_record.record_file import RUN_NAME
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import DocumentError, parse_yaml
@@ -35,7 +36,7 @@ def _check_recipe(folder: Path, present: PresentFiles, texts: dict[str, str]) ->
     for name, text in texts.items():
         place = f"{RECIPE_FOLDER}/{name}"
         try:
-            there = read_text(folder / place) if place in present.sizes else ""
+            there = text_with_new_spellings(read_text(folder / place)) if place in present.sizes else ""
         except DocumentError as error:
             wrong = True
             yield Found(place, "failed", str(error))
