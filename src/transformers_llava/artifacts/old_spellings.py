@@ -16,6 +16,8 @@ _FIELDS = {
     "images_licence": "images_license",
     "images_licence_url": "images_license_url",
 }
+_OF_WORD = {"licence": "license", "Licence": "License", "picture": "image", "Picture": "Image"}
+_WORDS = re.compile(rf"^licence:|{'|'.join(_OF_WORD)}", re.MULTILINE)
 _KEY = re.compile(rf'^(\s*(?:- )?"?)({"|".join(_FIELDS)})(?="?:)', re.MULTILINE)
 
 
@@ -65,4 +67,9 @@ def text_with_new_spellings(text: str) -> str:
     return _KEY.sub(lambda match: match[1] + _FIELDS[match[2]], text)
 
 
-__all__ = ["text_with_new_spellings", "with_new_spellings"]
+def document_with_new_spellings(text: str) -> str:
+    """A generated document with the words of today, but for a line `licence:`: the Hub's metadata never had that."""
+    return _WORDS.sub(lambda match: _OF_WORD.get(match[0], match[0]), text)
+
+
+__all__ = ["document_with_new_spellings", "text_with_new_spellings", "with_new_spellings"]

@@ -21,6 +21,9 @@ _MARKER = re.compile(r"<!-- llava:(?:begin|end) \w+ -->")
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 
+_OLD_NAMES = {"licence": "license"}  # old spelling of a part that is there already
+
+
 _GENERATED_FIELDS = {
     *("library_name", "pipeline_tag", "license", "license_name", "license_link", "language", "base_model"),
     *("base_model_relation", "datasets", "tags", "model-index"),
@@ -81,11 +84,10 @@ def merge_card(existing: str | None, rendered: str) -> str:
     seen: set[str] = set()
 
     def renew(match: re.Match[str]) -> str:
-        seen.add(match["name"])
-        text = new.get(match["name"])
-        return (
-            "" if text is None else f"<!-- llava:begin {match['name']} -->\n{text}\n<!-- llava:end {match['name']} -->"
-        )
+        name = _OLD_NAMES.get(match["name"], match["name"])
+        seen.add(name)
+        text = new.get(name)
+        return "" if text is None else f"<!-- llava:begin {name} -->\n{text}\n<!-- llava:end {name} -->"
 
     body = _PART.sub(renew, body)
     added = [

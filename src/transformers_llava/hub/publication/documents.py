@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformers_llava.artifacts.card_facts import FACTS_NAME, CardFacts, read_card_facts
 from transformers_llava.artifacts.limits import MAX_CARD_BYTES, MAX_CARD_MARKERS, MAX_TEXT_BYTES
+from transformers_llava.artifacts.old_spellings import document_with_new_spellings
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.artifacts.untrusted import DocumentError, parse_yaml, read_json, read_yaml
 from transformers_llava.hub.cards.loss_curve import draw_curves
@@ -75,10 +76,11 @@ def check_documents(folder: Path, run: RunRecord, manifest: Manifest) -> Iterato
             except DocumentError as error:
                 yield Found(name, "failed", str(error))
                 continue
-            if there == read_text(again / name):
+            there, computed = map(document_with_new_spellings, (there, read_text(again / name)))
+            if there == computed:
                 yield Found(name, "ok", "computed again, the same" if name != "LICENSE.md" else statement.summary)
             else:
-                yield Found(name, "failed", _first_difference(read_text(again / name), there))
+                yield Found(name, "failed", _first_difference(computed, there))
     yield from _check_card(folder / "README.md", card)
 
 
@@ -102,6 +104,7 @@ def _check_card(path: Path, card: str) -> Iterator[Found]:
     except DocumentError as error:
         yield Found("README.md", "failed", str(error))
         return
+    there, card = document_with_new_spellings(there), document_with_new_spellings(card)
     written, computed = generated_parts(there), generated_parts(card)
     times = Counter(_BEGIN.findall(there))
     wanted = Counter(_BEGIN.findall(card))
