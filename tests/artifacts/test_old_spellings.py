@@ -8,7 +8,8 @@ import pytest
 
 from transformers_llava.artifacts.card_facts import read_card_facts
 from transformers_llava.artifacts.old_spellings import text_with_new_spellings, with_new_spellings
-from transformers_llava.artifacts.run_record import RunRecordError, read_run, read_run_record
+from transformers_llava.artifacts.run_record.record_file import read_checked_record, read_run_record
+from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.data.mixture.config import MixtureConfig
 from transformers_llava.data.mixture.lock import compare_locks, read_lock
 from transformers_llava.data.mixture.mixture_file import read_mixture_file
@@ -71,15 +72,15 @@ def test_a_lock_of_before_is_the_lock_of_today(tmp_path: Path) -> None:
 
 
 def test_a_run_record_of_before_is_read_with_the_stages_before_it(tmp_path: Path) -> None:
-    run = read_run(RECORDED_RUN)
+    run = read_checked_record(RECORDED_RUN).to_dict()
     assert {source["license"] for source in run["mixture"]["sources"]} == {"Apache-2.0", "CC-BY-4.0"}
     assert all("license" in source for source in run["previous"][0]["data"]["sources"])
     assert '"licence' not in json.dumps(run)  # only in `command`, the line that was typed
-    assert read_run_record(RECORDED_RUN) == run
+    assert read_run_record(RECORDED_RUN).to_dict() == run
     run["mixture"]["sources"][0]["licence"] = "MIT"
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(RunRecordError, match="both `licence` and `license`"):
-        read_run(tmp_path)
+        read_checked_record(tmp_path)
 
 
 def test_card_facts_of_before_are_read_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
