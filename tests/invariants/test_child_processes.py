@@ -16,7 +16,7 @@ STARTS = {
     # accelerate's launcher, which starts the training; the line `llava train ...` goes into the run's record.
     "cli.accelerate_launch": {"-m transformers_llava.training.sft", "llava train"},
     # The demo trains as a user would, and asks a process that has nothing but the saved folder.
-    "demo.run": {"-m transformers_llava.cli.main train", "-m transformers_llava.demo.ask"},
+    "demo.run": {"-m transformers_llava_cli train", "-m transformers_llava.demo.ask"},
     # Publishing and training meet in files: the recipe folder of a publication is what is trained.
     "hub.reproduction.reproduce": {"-m transformers_llava.cli.main *words"},
     # What came back from the Hub is loaded as its users load it.
@@ -64,7 +64,7 @@ def _commands(tree: ast.Module) -> Iterator[str]:
                 following = (words[number + 1 : number + 2] or ["?"])[0]
                 if word == "llava" and number == 0:
                     yield f"llava {following}"
-                elif word == f"{PACKAGE}.cli.main":
+                elif word in (f"{PACKAGE}.cli.main", f"{PACKAGE}_cli"):
                     in_lists.add(word)
                     yield f"-m {word} {following}"
     for text in texts_in(tree):
