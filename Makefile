@@ -49,8 +49,8 @@ old-transformers: $(STAMP)  ## exports load in transformers 4.57.6 and answer as
 	test -x $(OLD)/venv/bin/python || $(BIN)/python -m venv $(OLD)/venv
 	$(OLD)/venv/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH_ARGS) "$(TORCH)"
 	$(OLD)/venv/bin/python -m pip install --quiet --disable-pip-version-check numpy pillow transformers==4.57.6
-	HF_HUB_OFFLINE=1 $(BIN)/python tests/old_transformers.py write $(OLD)/folders
-	HF_HUB_OFFLINE=1 $(OLD)/venv/bin/python tests/old_transformers.py compare $(OLD)/folders
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/support/old_transformers.py write $(OLD)/folders
+	HF_HUB_OFFLINE=1 $(OLD)/venv/bin/python tests/support/old_transformers.py compare $(OLD)/folders
 
 conformance: $(STAMP)  ## transformers' own tests against our classes and the built-in ones (5 minutes; fetches them by pip)
 	$(BIN)/python -m benchmarks.conformance.run $(ARGS)

@@ -32,7 +32,7 @@ _PLACES = {
 
 def _import_all() -> None:
     for name, module in _PLACES.items():
-        globals()[name] = getattr(importlib.import_module(f"transformers_llava.{module}"), name)
+        globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
     globals()["register"]()
 
 

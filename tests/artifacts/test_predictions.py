@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from transformers_llava.artifacts.predictions import (
+from transformers_llava.artifacts.evaluation_files.predictions import (
     Prediction,
     PredictionsError,
     PredictionsHeader,

@@ -8,7 +8,7 @@ import jinja2
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from recorded_text import IMAGE, dialogue_messages, render, text_part
+from support.recorded_text import IMAGE, dialogue_messages, render, text_part
 from transformers_llava.chat_templates import chat_template_info, list_chat_templates, load_chat_template
 
 

@@ -16,7 +16,7 @@ def test_every_command_can_be_parsed_and_says_what_it_does(capsys: pytest.Captur
     for name, description in cli.COMMANDS.items():
         assert f"{name} " in overview
         assert description in overview
-        module = importlib.import_module(f"transformers_llava.cli.commands.{name}")
+        module = importlib.import_module(cli.module_of(name))
         assert module.__doc__
         with pytest.raises(SystemExit) as ended:
             cli.main([name, "--help"])

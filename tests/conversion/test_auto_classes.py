@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, LlavaConfig
 from transformers import LlavaForConditionalGeneration as BuiltinLlava
 
-from original_folders import write_original
+from support.original_folders import write_original
 from tiny import make_image
 from transformers_llava import OpenLlavaConfig, OpenLlavaForConditionalGeneration
 from transformers_llava.conversion.auto_classes import override_builtin_classes, register_formats

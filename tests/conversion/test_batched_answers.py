@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, PreTrainedTokenizerFast, pipeline
 
-from original_folders import write_original
+from support.original_folders import write_original
 from tiny import PINPOINTS, TEMPLATE, make_config, make_image, make_model, make_processor, make_tokenizer
 from transformers_llava import OpenLlavaProcessor
 from transformers_llava.conversion.convert import convert_checkpoint

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from builtin_folders import ONE_WAY_PINPOINTS, PINPOINTS, write_builtin
-from original_folders import write_original
+from support.builtin_folders import ONE_WAY_PINPOINTS, PINPOINTS, write_builtin
+from support.original_folders import write_original
 from tiny import make_image
 from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
 from transformers_llava.conversion.auto_classes import override_builtin_classes

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from original_folders import write_original
+from support.original_folders import write_original
 from transformers_llava import OpenLlavaForConditionalGeneration, OpenLlavaProcessor
 from transformers_llava.cli.main import main
 from transformers_llava.conversion.convert import convert_checkpoint

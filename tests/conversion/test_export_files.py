@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 from transformers import AutoProcessor, LlavaConfig
 
-from original_folders import write_original
+from support.original_folders import write_original
 from transformers_llava import OpenLlavaConfig
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.export import builtin_differences

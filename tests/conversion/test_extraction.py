@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from original_folders import write_original
+from support.original_folders import write_original
 from transformers_llava.cli.main import main
 from transformers_llava.conversion import convert as extraction
 from transformers_llava.conversion.convert import extract_projector

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from huggingface_hub import constants
 
-from original_folders import write_original
+from support.original_folders import write_original
 from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_folder, local_folder
 from transformers_llava.cli.main import main
 from transformers_llava.conversion.configs.tower_lookup import resolve_tower

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from original_folders import write_original
+from support.original_folders import write_original
 from transformers_llava.cli.main import main
 from transformers_llava.conversion.convert import convert_checkpoint
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from original_folders import write_original
+from support.original_folders import write_original
 
 
 # A process that imports the same and converts next to nothing, then one that holds the whole checkpoint meanwhile.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from original_folders import write_original
+from support.original_folders import write_original
 from transformers_llava.cli.main import main
 from transformers_llava.conversion.conversion_report import ParityCase, ParityReport
 from transformers_llava.conversion.convert import convert_checkpoint

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from recorded_checkpoints import RecordedCase, check_answers, check_images, check_logits
+from support.recorded_checkpoints import RecordedCase, check_answers, check_images, check_logits
 
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "checkpoints"

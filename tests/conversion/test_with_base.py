@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from original_folders import original_text_state, write_files, write_original
+from support.original_folders import original_text_state, write_files, write_original
 from transformers_llava.conversion.convert import extract_projector
 from transformers_llava.conversion.load import load_checkpoint, load_lora_checkpoint
 from transformers_llava.conversion.opened_checkpoint import open_checkpoint

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from recorded_evaluation import annotated, documents
-from transformers_llava.artifacts.predictions import Prediction, PredictionsFile, PredictionsHeader, text_digest
+from support.recorded_evaluation import annotated, documents
+from transformers_llava.artifacts.evaluation_files.predictions import (
+    Prediction,
+    PredictionsFile,
+    PredictionsHeader,
+    text_digest,
+)
 from transformers_llava.evaluation.asking import question_text
 from transformers_llava.evaluation.comparison import (
     ComparisonError,
@@ -18,7 +23,7 @@ from transformers_llava.evaluation.comparison import (
     explain,
 )
 from transformers_llava.evaluation.questions.question import Question
-from transformers_llava.evaluation.scoring.results import Protocol
+from transformers_llava.evaluation.scoring.verdicts import Protocol
 from transformers_llava.evaluation.tasks import load_task
 
 

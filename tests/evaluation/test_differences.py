@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recorded_evaluation import FILES, annotated, answers, answers_path, asked, benchmark, recorded
+from support.recorded_evaluation import FILES, annotated, answers, answers_path, asked, benchmark, recorded
 from transformers_llava.evaluation.judges import judge_messages, read_reviews, summarize_reviews
 from transformers_llava.evaluation.prompts import mmbench_text
 from transformers_llava.evaluation.questions.annotations import annotate_seed_bench, wording_of
@@ -15,10 +15,10 @@ from transformers_llava.evaluation.questions.multiple_choice import read_mmbench
 from transformers_llava.evaluation.scoring.mme import score_mme
 from transformers_llava.evaluation.scoring.pairing import PairedAnswers, pair_answers, read_answers
 from transformers_llava.evaluation.scoring.pope import score_pope
-from transformers_llava.evaluation.scoring.results import TaskResult
 from transformers_llava.evaluation.scoring.scienceqa import score_scienceqa
 from transformers_llava.evaluation.scoring.seed_bench import score_seed_bench
 from transformers_llava.evaluation.scoring.soft_accuracy import score_textvqa
+from transformers_llava.evaluation.scoring.verdicts import TaskResult
 from transformers_llava.evaluation.submissions import (
     seed_bench_submission,
     vizwiz_submission,

@@ -8,7 +8,7 @@ import pytest
 from transformers_llava.evaluation.questions.question import Question
 from transformers_llava.evaluation.scoring.mme import score_mme
 from transformers_llava.evaluation.scoring.pope import score_pope, score_pope_lmms
-from transformers_llava.evaluation.scoring.results import Verdict, mean_score
+from transformers_llava.evaluation.scoring.verdicts import Verdict, mean_score
 
 
 def verdicts(num_right: int, num_questions: int) -> list[Verdict]:

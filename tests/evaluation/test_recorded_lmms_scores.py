@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from recorded_evaluation import documents, recorded
+from support.recorded_evaluation import documents, recorded
 from transformers_llava.evaluation.scoring.mmbench import score_mmbench_lmms
 from transformers_llava.evaluation.scoring.mme import score_mme_lmms
 from transformers_llava.evaluation.scoring.pope import score_pope_lmms
-from transformers_llava.evaluation.scoring.results import TaskResult
 from transformers_llava.evaluation.scoring.scienceqa import score_scienceqa_lmms
 from transformers_llava.evaluation.scoring.seed_bench import score_seed_bench_lmms
 from transformers_llava.evaluation.scoring.soft_accuracy import score_soft_accuracy
+from transformers_llava.evaluation.scoring.verdicts import TaskResult
 from transformers_llava.evaluation.scoring.whole_answer import score_gqa_lmms
 from transformers_llava.evaluation.tasks import load_task
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recorded_evaluation import recorded, rows_of
+from support.recorded_evaluation import recorded, rows_of
 from transformers_llava.evaluation.judges import parse_judge_reply
 from transformers_llava.evaluation.questions.annotations import seed_key, textvqa_question_of
 from transformers_llava.evaluation.questions.multiple_choice import read_mmbench

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recorded_evaluation import FILES, asked, benchmark, documents, recorded
+from support.recorded_evaluation import FILES, asked, benchmark, documents, recorded
 from transformers_llava.evaluation.prompts import (
     lmms_text,
     mmbench_rounds,

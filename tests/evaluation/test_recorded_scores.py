@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recorded_evaluation import annotated, answers, answers_path, recorded, sets_of
+from support.recorded_evaluation import annotated, answers, answers_path, recorded, sets_of
 from transformers_llava.evaluation.questions.annotations import textvqa_question_of, wording_of
 from transformers_llava.evaluation.questions.question import Question
 from transformers_llava.evaluation.scoring.mme import score_mme

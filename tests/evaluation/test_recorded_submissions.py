@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recorded_evaluation import FILES, annotated, answers, answers_path, asked, benchmark, recorded, sets_of
+from support.recorded_evaluation import FILES, annotated, answers, answers_path, asked, benchmark, recorded, sets_of
 from transformers_llava.evaluation.judges import (
     JUDGE_MAX_TOKENS,
     JUDGE_MODEL,

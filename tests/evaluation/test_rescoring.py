@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recorded_evaluation import answers, answers_path, asked, benchmark
-from transformers_llava.artifacts.predictions import (
+from support.recorded_evaluation import answers, answers_path, asked, benchmark
+from transformers_llava.artifacts.evaluation_files.predictions import (
     Prediction,
     PredictionsError,
     PredictionsHeader,

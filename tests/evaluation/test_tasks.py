@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recorded_evaluation import FILES, annotated, benchmark, documents, recorded
+from support.recorded_evaluation import FILES, annotated, benchmark, documents, recorded
 from transformers_llava.evaluation.asking import question_text, question_turn, read_questions
 from transformers_llava.evaluation.questions.question_lines import QuestionsError
 from transformers_llava.evaluation.scorers import SCORERS, scorer_of

@@ -21,7 +21,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.fake_hub import (
+from tests.fake_hub.errors import HubError
+from tests.fake_hub.exchange import Answer, Hub, Request, dispatch, json_answer
+from tests.fake_hub.faults import FaultPlan, Faults, HungUpError
+from tests.fake_hub.routes import (
     routes_content,
     routes_discussions,
     routes_downloading,
@@ -29,9 +32,6 @@ from tests.fake_hub import (
     routes_uploading,
     routes_xet,
 )
-from tests.fake_hub.errors import HubError
-from tests.fake_hub.exchange import Answer, Hub, Request, dispatch, json_answer
-from tests.fake_hub.faults import FaultPlan, Faults, HungUpError
 from tests.fake_hub.xet import XetStore
 
 

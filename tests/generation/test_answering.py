@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import MistralConfig
 
 import tiny
-from builtin_folders import write_builtin
+from support.builtin_folders import write_builtin
 from transformers_llava.generation.answering import ImageAnswerer
 
 

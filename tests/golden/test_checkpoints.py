@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from recorded_checkpoints import RecordedCase, check_answers, check_images, check_logits, relative_difference
+from support.recorded_checkpoints import RecordedCase, check_answers, check_images, check_logits, relative_difference
 from transformers_llava.conversion.convert import convert_checkpoint
 from transformers_llava.conversion.load import load_checkpoint, load_lora_checkpoint
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from recorded_text import TRAINING_TEMPLATES, Encoded, cut, encode, positions, record_messages, to_ranges
+from support.recorded_text import TRAINING_TEMPLATES, Encoded, cut, encode, positions, record_messages, to_ranges
 from transformers_llava.chat_templates import load_chat_template
 from transformers_llava.conversion.processors.original_tokenizer import load_original_tokenizer
 

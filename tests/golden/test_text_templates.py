@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recorded_text import dialogue_messages, render
+from support.recorded_text import dialogue_messages, render
 from transformers_llava.chat_templates import chat_template_info, load_chat_template
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from recorded_text import original_ids, render
+from support.recorded_text import original_ids, render
 from transformers_llava.chat_templates import chat_template_info, load_chat_template
 from transformers_llava.conversion.processors.original_tokenizer import load_original_tokenizer
 from transformers_llava.conversion.processors.template_choice import select_chat_template

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from tests.hub.two_stages import shared_two_stages
 
 from transformers_llava.hub.publication.manifest import read_manifest, write_manifest
 from transformers_llava.hub.publication.stage import stage_publication
-
-from .two_stages import shared_two_stages
 
 
 def whole_record() -> dict[str, Any]:

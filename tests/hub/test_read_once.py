@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from tests.fake_hub.loopback import LoopbackHub
+from tests.hub.publications import linked_copy, replace, shared_publication, write_manifest_anew
+from tests.hub.two_stages import shared_two_stages
 
 from transformers_llava.artifacts.run_record.record_file import read_checked_record
 from transformers_llava.cli.main import main
 from transformers_llava.hub.publication.stage import stage_publication
 from transformers_llava.hub.verification.verify import verify
-
-from .publications import linked_copy, replace, shared_publication, write_manifest_anew
-from .two_stages import shared_two_stages
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.hub.two_stages import shared_two_stages
 
 from transformers_llava.artifacts.card_facts import CardFacts
 from transformers_llava.artifacts.run_record.field_checks import ShapeError
@@ -20,8 +21,6 @@ from transformers_llava.hub.cards.loss_curve import losses_of
 from transformers_llava.hub.licenses.openness import write_openness
 from transformers_llava.hub.licenses.statement import compose_licenses
 from transformers_llava.hub.recipe_folder import recipe_texts
-
-from .two_stages import shared_two_stages
 
 
 @pytest.fixture(scope="module")

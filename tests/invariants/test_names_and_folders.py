@@ -14,47 +14,21 @@ FOLDERS = ("src", "tests", "benchmarks", "examples")
 
 # Base names that several files share, because they mean the same thing at several steps; each with its reason.
 SAME_IDEA = {
+    ("cli/commands/convert", "conversion/convert"): "a command, and what it runs",
     **{
-        (f"cli/commands/{name}", place): "a command, and what it runs"
-        for name, place in (
-            ("convert", "conversion/convert"),
+        (f"cli/commands/publications/{name}", path): "a command, and what it runs"
+        for name, path in (
             ("publish", "hub/upload/publish"),
             ("reproduce", "hub/reproduction/reproduce"),
             ("verify", "hub/verification/verify"),
         )
     },
-    ("cli/errors", "training/errors"): "what the package raises for a mistake of its user",
     (
         "conversion/configs/original",
         "conversion/weights/original",
     ): "the original layout: its configuration, its weights",
-    ("conversion/weights/projector", "modeling/projector"): "the projector: its names in checkpoints, its code",
-    (
-        "conversion/configs/vision_tower",
-        "conversion/weights/vision_tower",
-        "demo/base_models/vision_tower",
-        "modeling/vision_tower",
-    ): "the vision tower: its configuration, its weights, the demo's own, its code",
-    ("conversion/report", "hub/verification/report"): "what a command did or found, as it is printed",
-    ("data/mixture/provenance", "training/provenance"): "where something comes from: data, and what was trained",
+    ("demo/base_models/vision_tower", "modeling/vision/vision_tower"): "the vision tower: the demo's own, its code",
     ("demo/report/loss_curve", "hub/cards/loss_curve"): "losses drawn: as SVG in the demo's page, as PNG in a card",
-}
-# Exceedances of today, each an entry to be removed when its files are moved: folder -> files, or a base name.
-STILL_TO_MOVE: dict[str, int] = {
-    f"src/{PACKAGE}/artifacts": 14,
-    f"src/{PACKAGE}/hub/verification": 13,
-    f"src/{PACKAGE}/modeling": 21,
-    f"src/{PACKAGE}/training": 17,
-    "tests": 13,
-    "tests/conversion": 20,
-    "tests/data": 29,
-    "tests/fake_hub": 15,
-    "tests/hub": 32,
-    "tests/modeling": 13,
-    "tests/training": 25,
-    "build": 2,
-    "pack_probe": 2,
-    "source": 2,
 }
 
 
@@ -86,14 +60,14 @@ def _files_of_the_package() -> list[Path]:
 
 def test_no_folder_has_more_than_twelve_python_files() -> None:
     large = find_large_folders(ROOT)
-    assert {folder: count for folder, count in large.items() if count > STILL_TO_MOVE.get(folder, 0)} == {}
+    assert large == {}
 
 
 def test_no_base_name_stands_for_two_ideas() -> None:
     files = _files_of_the_package()
     assert len(files) > 100
     shared = find_shared_names(files, SAME_IDEA)
-    assert {name: found for name, found in shared.items() if len(found) > STILL_TO_MOVE.get(name, 0)} == {}
+    assert shared == {}
 
 
 @pytest.mark.parametrize("group", SAME_IDEA, ids=lambda group: group[0])
@@ -114,9 +88,9 @@ def test_a_planted_file_too_many_is_found(tmp_path: Path) -> None:
 
 
 def test_a_planted_name_is_found() -> None:
-    files = [Path("cli/commands/verify.py"), Path("hub/verification/verify.py"), Path("data/__init__.py")]
+    files = [Path("cli/commands/publications/verify.py"), Path("hub/verification/verify.py"), Path("data/__init__.py")]
     assert find_shared_names(files, SAME_IDEA) == {}
     files.append(Path("data/verify.py"))
     assert find_shared_names(files, SAME_IDEA) == {
-        "verify": ["cli/commands/verify", "data/verify", "hub/verification/verify"]
+        "verify": ["cli/commands/publications/verify", "data/verify", "hub/verification/verify"]
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from transformers_llava.artifacts.digests import weights_digest
+from transformers_llava.artifacts.digests.file_digests import weights_digest
 from transformers_llava.artifacts.environment_variables import COMMAND_VARIABLE
 from transformers_llava.artifacts.local_paths import LOCAL_PATHS_NAME, write_local_paths
 from transformers_llava.artifacts.run_record.record_file import read_run_record

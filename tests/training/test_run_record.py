@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from transformers_llava.artifacts.digests import combined_digest
+from transformers_llava.artifacts.digests.file_digests import combined_digest
 from transformers_llava.artifacts.run_record.portable_values import without_absolute_paths
 from transformers_llava.artifacts.run_record.record_file import read_run_record, write_run_record
 from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage

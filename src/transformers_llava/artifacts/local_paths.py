@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers_llava.artifacts.atomic_write import write_atomically
-from transformers_llava.artifacts.digests import commit_of_snapshot
+from transformers_llava.artifacts.digests.file_digests import commit_of_snapshot
 from transformers_llava.artifacts.untrusted import DocumentError, read_json
 
 

@@ -10,7 +10,7 @@ from transformers_llava.cli.errors import CommandError
 from transformers_llava.cli.failures import USER_MISTAKE, describe_failure, wants_traceback
 
 
-# Contract: `transformers_llava.cli.commands.<name>` has `add_parser(subparsers)`, which sets the defaults `run`
+# Contract: the module that `module_of` names has `add_parser(subparsers)`, which sets the defaults `run`
 # (a function of the parsed arguments that returns the exit status or None) and, where flags that the parser does not
 # know are fields of a recipe, `takes_fields=True`; they are then in `args.fields`.
 COMMANDS = {
@@ -29,8 +29,16 @@ COMMANDS = {
 }
 
 
+_OF_PUBLICATIONS = ("publish", "verify", "reproduce")
+
 # They register the model themselves where they need it, so that they answer before torch is imported.
 WITHOUT_MODEL = ("train", "data", "recipes", "env")
+
+
+def module_of(name: str) -> str:
+    """The module of a command."""
+    folder = "publications." if name in _OF_PUBLICATIONS else ""
+    return f"transformers_llava.cli.commands.{folder}{name}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +86,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, description in COMMANDS.items():
         if name == chosen:
-            importlib.import_module(f"transformers_llava.cli.commands.{name}").add_parser(subparsers)
+            importlib.import_module(module_of(name)).add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=description)
     return parser

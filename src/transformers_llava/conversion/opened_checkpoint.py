@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers_llava.artifacts.digests import commit_of_snapshot
+from transformers_llava.artifacts.digests.file_digests import commit_of_snapshot
 from transformers_llava.artifacts.limits import MAX_LAYERS, MAX_PROJECTOR_LAYERS
 from transformers_llava.artifacts.snapshots import FolderNotFoundError, find_folder
 from transformers_llava.conversion.configs.layouts import Layout, check_kinds, convert_config, layout_of, read_config

@@ -24,7 +24,7 @@ from transformers_llava.evaluation.questions.lmms_documents import (
 from transformers_llava.evaluation.questions.multiple_choice import annotate_scienceqa, read_mmbench, read_scienceqa
 from transformers_llava.evaluation.questions.question import Question
 from transformers_llava.evaluation.questions.question_lines import QuestionsError, read_question_file
-from transformers_llava.evaluation.scoring.results import Protocol
+from transformers_llava.evaluation.scoring.verdicts import Protocol
 from transformers_llava.evaluation.tasks import Task
 
 

@@ -6,13 +6,13 @@ from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import Literal
 
-from transformers_llava.artifacts.predictions import Prediction, PredictionsFile
+from transformers_llava.artifacts.evaluation_files.predictions import Prediction, PredictionsFile
 from transformers_llava.evaluation.asking import question_text
 from transformers_llava.evaluation.prompts import lmms_text
 from transformers_llava.evaluation.questions.annotations import textvqa_question_of
 from transformers_llava.evaluation.questions.question import Key, Question
 from transformers_llava.evaluation.scorers import scorer_of
-from transformers_llava.evaluation.scoring.results import Protocol
+from transformers_llava.evaluation.scoring.verdicts import Protocol
 from transformers_llava.evaluation.tasks import PROTOCOLS, Task
 
 

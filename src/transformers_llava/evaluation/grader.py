@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers_llava.evaluation.questions.question import Key
-from transformers_llava.evaluation.scoring.results import Score
+from transformers_llava.evaluation.scoring.verdicts import Score
 
 
 # Text and examples of MM-Vet's authors (github.com/yuweihao/MM-Vet, Apache-2.0), as lmms-eval at 75571cf has them.

@@ -12,7 +12,7 @@ import numpy as np
 
 from transformers_llava.evaluation.questions.question import Key, Question
 from transformers_llava.evaluation.questions.question_lines import QuestionsError, key_of, read_lines, text_of
-from transformers_llava.evaluation.scoring.results import Score
+from transformers_llava.evaluation.scoring.verdicts import Score
 
 
 SYSTEM_PROMPT = "You are a helpful and precise assistant for checking the quality of the answer."

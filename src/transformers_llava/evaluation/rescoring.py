@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers_llava.artifacts.digests import file_digest
-from transformers_llava.artifacts.evaluation_record import PREDICTIONS_FOLDER, ResultRecord, ScoreRecord
-from transformers_llava.artifacts.predictions import PredictionsError, PredictionsFile, read_predictions
+from transformers_llava.artifacts.digests.file_digests import file_digest
+from transformers_llava.artifacts.evaluation_files.evaluation_record import (
+    PREDICTIONS_FOLDER,
+    ResultRecord,
+    ScoreRecord,
+)
+from transformers_llava.artifacts.evaluation_files.predictions import (
+    PredictionsError,
+    PredictionsFile,
+    read_predictions,
+)
 from transformers_llava.evaluation.asking import question_text, read_questions
 from transformers_llava.evaluation.questions.question import Question
 from transformers_llava.evaluation.scorers import scorer_of
-from transformers_llava.evaluation.scoring.results import Protocol, Score, TaskResult
+from transformers_llava.evaluation.scoring.verdicts import Protocol, Score, TaskResult
 from transformers_llava.evaluation.tasks import PROTOCOLS, Task, load_task
 
 

@@ -9,10 +9,10 @@ from transformers_llava.evaluation.scoring.answer_normalization import normalize
 from transformers_llava.evaluation.scoring.mmbench import score_mmbench_lmms
 from transformers_llava.evaluation.scoring.mme import score_mme, score_mme_lmms
 from transformers_llava.evaluation.scoring.pope import score_pope, score_pope_lmms
-from transformers_llava.evaluation.scoring.results import TaskResult
 from transformers_llava.evaluation.scoring.scienceqa import score_scienceqa, score_scienceqa_lmms
 from transformers_llava.evaluation.scoring.seed_bench import score_seed_bench, score_seed_bench_lmms
 from transformers_llava.evaluation.scoring.soft_accuracy import score_soft_accuracy, score_textvqa
+from transformers_llava.evaluation.scoring.verdicts import TaskResult
 from transformers_llava.evaluation.scoring.whole_answer import score_exact_match, score_gqa, score_gqa_lmms
 
 

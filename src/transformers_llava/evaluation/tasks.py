@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from transformers_llava.artifacts.predictions import DecodingValue
+from transformers_llava.artifacts.evaluation_files.predictions import DecodingValue
 from transformers_llava.artifacts.untrusted import read_yaml
-from transformers_llava.evaluation.scoring.results import Protocol
+from transformers_llava.evaluation.scoring.verdicts import Protocol
 from transformers_llava.packaged import file_or_packaged, list_packaged
 
 

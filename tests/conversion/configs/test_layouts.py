@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from original_folders import write_original
+from support.original_folders import write_original
 from transformers_llava import OpenLlavaConfig
 from transformers_llava.conversion.configs.layouts import convert_config, layout_of, normalize_config_dict
 from transformers_llava.conversion.configs.text import text_model_type

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoProcessor, pipeline
 
-from original_folders import write_original
+from support.original_folders import write_original
 from tiny import make_image
 from transformers_llava.conversion.convert import convert_checkpoint
 

@@ -13,7 +13,7 @@ import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from recorded_text import IMAGE, TRAINING_TEMPLATES, cut, encode, original_ids, record_messages, text_part
+from support.recorded_text import IMAGE, TRAINING_TEMPLATES, cut, encode, original_ids, record_messages, text_part
 from tiny import make_config
 from transformers_llava import OpenLlavaProcessor
 from transformers_llava.chat_templates import load_chat_template

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from original_folders import original_text_state, write_files, write_original
+from support.original_folders import original_text_state, write_files, write_original
 from transformers_llava.conversion.weights.lora import merge_lora, write_peft_adapter
 from transformers_llava.conversion.weights.lora_settings import ALLOWED, check_lora_settings, read_lora_settings
 from transformers_llava.conversion.weights.tensor_files import open_state

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from builtin_folders import write_builtin
+from support.builtin_folders import write_builtin
 from transformers_llava.training.model.assembly import load_model, source_state
 from transformers_llava.training.recipe.configs import ModelConfig
 

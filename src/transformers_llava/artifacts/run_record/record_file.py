@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from transformers_llava.artifacts.atomic_write import write_atomically
-from transformers_llava.artifacts.digests import combined_digest, weight_digests
+from transformers_llava.artifacts.digests.file_digests import combined_digest, weight_digests
+from transformers_llava.artifacts.digests.tensor_digests import RepeatedTensorError, tensor_digests
 from transformers_llava.artifacts.limits import MAX_JSON_BYTES
 from transformers_llava.artifacts.old_spellings import with_new_spellings
 from transformers_llava.artifacts.run_record.field_checks import ShapeError
@@ -16,7 +17,6 @@ from transformers_llava.artifacts.run_record.portable_values import numbers_of_j
 from transformers_llava.artifacts.run_record.record_schema import NEEDED, check_record
 from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
-from transformers_llava.artifacts.tensor_digests import RepeatedTensorError, tensor_digests
 from transformers_llava.artifacts.untrusted import DocumentError, parse_json, read_bytes, read_json
 
 

@@ -62,7 +62,7 @@ def _list(names: str) -> None:
 
 
 def _rescore(args: argparse.Namespace) -> None:
-    from transformers_llava.artifacts.evaluation_record import write_evaluation
+    from transformers_llava.artifacts.evaluation_files.evaluation_record import write_evaluation
     from transformers_llava.evaluation.rescoring import find_predictions, rescore
     from transformers_llava.evaluation.tasks import load_tasks
 
@@ -80,7 +80,7 @@ def _rescore(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from transformers_llava.artifacts.predictions import read_predictions
+    from transformers_llava.artifacts.evaluation_files.predictions import read_predictions
     from transformers_llava.evaluation.asking import read_questions
     from transformers_llava.evaluation.comparison import Side, differing_answers, explain
     from transformers_llava.evaluation.tasks import PROTOCOLS, load_task

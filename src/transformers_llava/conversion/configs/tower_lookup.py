@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from transformers_llava.artifacts.digests import commit_of_snapshot
+from transformers_llava.artifacts.digests.file_digests import commit_of_snapshot
 from transformers_llava.artifacts.untrusted import read_json
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers_llava.evaluation.questions.question import Key, Question
 from transformers_llava.evaluation.scoring.option_letters import extract_option, infer_option
-from transformers_llava.evaluation.scoring.results import TaskResult, Verdict, mean_score, notes_of
+from transformers_llava.evaluation.scoring.verdicts import TaskResult, Verdict, mean_score, notes_of
 
 
 ROTATION = 1_000_000  # question n asked with rotated options has the index n + ROTATION, + 2 ROTATION, ...

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transformers_llava.evaluation.questions.question import Key, Question
-from transformers_llava.evaluation.scoring.results import Protocol, Score, TaskResult, Verdict, notes_of
+from transformers_llava.evaluation.scoring.verdicts import Protocol, Score, TaskResult, Verdict, notes_of
 
 
 PERCEPTION = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transformers_llava.evaluation.questions.question import Key, Question
-from transformers_llava.evaluation.scoring.results import Score, TaskResult, Verdict, mean_score, notes_of
+from transformers_llava.evaluation.scoring.verdicts import Score, TaskResult, Verdict, mean_score, notes_of
 
 
 def parse_pope_answer(text: str) -> str:

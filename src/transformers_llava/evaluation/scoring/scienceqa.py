@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from transformers_llava.evaluation.questions.question import Key, Question
-from transformers_llava.evaluation.scoring.results import TaskResult, Verdict, mean_score, notes_of
+from transformers_llava.evaluation.scoring.verdicts import TaskResult, Verdict, mean_score, notes_of
 
 
 OPTION_LETTERS = ("A", "B", "C", "D", "E")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from transformers_llava.evaluation.questions.question import Key, Question
-from transformers_llava.evaluation.scoring.results import Protocol, TaskResult, Verdict, mean_score, notes_of
+from transformers_llava.evaluation.scoring.verdicts import Protocol, TaskResult, Verdict, mean_score, notes_of
 
 
 SUBSETS = ("image", "video")

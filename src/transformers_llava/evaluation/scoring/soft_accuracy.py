@@ -8,7 +8,7 @@ from transformers_llava.evaluation.scoring.answer_normalization import (
     normalize_vqa_answer,
     normalize_vqa_answer_without_word_split,
 )
-from transformers_llava.evaluation.scoring.results import TaskResult, Verdict, mean_score, notes_of
+from transformers_llava.evaluation.scoring.verdicts import TaskResult, Verdict, mean_score, notes_of
 
 
 NUM_PEOPLE = 10  # each of whom answered each question of TextVQA

@@ -4,7 +4,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 
 from transformers_llava.evaluation.questions.question import Key, Question
-from transformers_llava.evaluation.scoring.results import Protocol, TaskResult, Unit, Verdict, mean_score, notes_of
+from transformers_llava.evaluation.scoring.verdicts import Protocol, TaskResult, Unit, Verdict, mean_score, notes_of
 
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)

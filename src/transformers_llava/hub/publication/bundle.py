@@ -5,7 +5,7 @@ import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 
-from transformers_llava.artifacts.digests import weights_digest
+from transformers_llava.artifacts.digests.file_digests import weights_digest
 from transformers_llava.artifacts.local_paths import LOCAL_PATHS_NAME, read_local_paths
 from transformers_llava.artifacts.run_record.base_model import BaseModel
 from transformers_llava.artifacts.run_record.run_stages import RunRecord

@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from transformers_llava.artifacts.atomic_write import write_atomically
-from transformers_llava.artifacts.digests import file_digest
-from transformers_llava.artifacts.limits import MIN_EXPECTED_DIGITS
-from transformers_llava.artifacts.tensor_digests import (
+from transformers_llava.artifacts.digests.file_digests import file_digest
+from transformers_llava.artifacts.digests.tensor_digests import (
     combined_tensor_digest,
     tensor_digests,
     tensor_digests_of_files,
 )
+from transformers_llava.artifacts.limits import MIN_EXPECTED_DIGITS
 from transformers_llava.artifacts.untrusted import DocumentError, read_json
 
 

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformers_llava.artifacts.digests import is_commit
+from transformers_llava.artifacts.digests.file_digests import is_commit
 from transformers_llava.artifacts.limits import MAX_FOLDER_DEPTH, MAX_PUBLICATION_FILES, MAX_REPLAY_STEP_DIGITS
 from transformers_llava.artifacts.run_record.record_file import RUN_NAME
 from transformers_llava.artifacts.untrusted import DocumentError, read_json

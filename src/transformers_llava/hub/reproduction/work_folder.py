@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from transformers_llava.artifacts.digests import weights_digest
+from transformers_llava.artifacts.digests.file_digests import weights_digest
 from transformers_llava.artifacts.run_record.base_model import ROLES, BaseModel
 from transformers_llava.artifacts.run_record.mixture_sources import Mixture, is_address
 from transformers_llava.artifacts.run_record.record_file import read_checked_record

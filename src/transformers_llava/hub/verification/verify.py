@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from transformers_llava.artifacts.digests import file_digest
+from transformers_llava.artifacts.digests.file_digests import file_digest
 from transformers_llava.artifacts.run_record.record_file import RUN_NAME, read_checked_record
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
 from transformers_llava.hub.publication.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest

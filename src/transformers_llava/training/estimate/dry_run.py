@@ -11,7 +11,7 @@ from transformers_llava.training.estimate.gpus import GPUS, Gpu, find_gpu
 from transformers_llava.training.estimate.measured import MeasuredShare, find_share, read_measured
 from transformers_llava.training.estimate.memory import RUNTIME, Memory, memory_per_gpu
 from transformers_llava.training.estimate.recipe_shapes import DataShape, plan_data, plan_model
-from transformers_llava.training.estimate.trace.page import format_trace
+from transformers_llava.training.estimate.trace.trace_page import format_trace
 from transformers_llava.training.estimate.trace.traced_step import TRACED_BACKENDS, TracedStep
 from transformers_llava.training.model.components import apply_component_config, component_table, format_table
 from transformers_llava.training.recipe.recipe import Recipe

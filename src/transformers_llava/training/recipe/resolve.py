@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from transformers_llava.artifacts.digests import commit_of_snapshot, weights_digest
+from transformers_llava.artifacts.digests.file_digests import commit_of_snapshot, weights_digest
 from transformers_llava.artifacts.run_record.base_model import ROLE_FIELDS, BaseModel
 from transformers_llava.artifacts.run_record.record_file import has_run_record, read_run_record
 from transformers_llava.artifacts.run_record.run_stages import Stage

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from transformers_llava.artifacts.digests import is_commit, listing_digest, weights_digest
+from transformers_llava.artifacts.digests.file_digests import is_commit, listing_digest, weights_digest
 from transformers_llava.artifacts.run_record.base_model import BaseModel
 from transformers_llava.artifacts.run_record.record_file import RUN_NAME
 from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage

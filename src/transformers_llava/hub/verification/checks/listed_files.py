@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from transformers_llava.artifacts.digests import file_digest
+from transformers_llava.artifacts.digests.file_digests import file_digest
 from transformers_llava.hub.publication.manifest import NOT_LISTED, Manifest
 from transformers_llava.hub.publication.signing import SIGNATURE_NAME, SigningError, check
 from transformers_llava.hub.recipe_folder import RECIPE_FOLDER

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from transformers_llava.artifacts.digests import weight_digests
+from transformers_llava.artifacts.digests.file_digests import weight_digests
+from transformers_llava.artifacts.digests.tensor_digests import tensor_digest, tensor_digests
 from transformers_llava.artifacts.run_record.record_file import RUN_NAME
 from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
-from transformers_llava.artifacts.tensor_digests import tensor_digest, tensor_digests
 from transformers_llava.artifacts.untrusted import DocumentError, checked_name, read_json
 from transformers_llava.conversion.weights.key_names import CLASSIC
 from transformers_llava.conversion.weights.lazy_tensors import mean_row

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from transformers_llava.artifacts.tensor_digests import tensor_digest
+from transformers_llava.artifacts.digests.tensor_digests import tensor_digest
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Digest files, weights and tensors."""
