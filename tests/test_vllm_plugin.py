@@ -43,7 +43,7 @@ def test_the_entry_point_is_shipped_and_registers() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     module, _, function = project["project"]["entry-points"]["vllm.general_plugins"]["open_llava"].partition(":")
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {f"src/{module}.py": f"{module}.py"}
+    assert wheel["force-include"][f"src/{module}.py"] == f"{module}.py"
     plugin = importlib.import_module(module)
     getattr(plugin, function)()
     needed = next(line for line in project["project"]["dependencies"] if line.startswith("transformers>="))
