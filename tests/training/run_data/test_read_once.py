@@ -95,5 +95,5 @@ def test_an_edit_during_the_run_is_not_recorded(
     assert record.data.num_used == 16
     places = json.loads((folder / LOCAL_PATHS_NAME).read_text())["sources"]
     assert places == {"toys": {"path": str(data_file)}}
-    assert record["chat_template"] == load_chat_template("vicuna_v1")
+    assert record.chat_template == load_chat_template("vicuna_v1")
     assert (folder / "chat_template.jinja").read_text() == load_chat_template("vicuna_v1")
