@@ -49,8 +49,10 @@ def main(arguments: Sequence[str]) -> None:
         AcceleratorState._reset_state()
         GradientState._reset_state()
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        torch.distributed.barrier()  # nobody leaves while another still needs the store of rank 0
 
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -89,7 +89,7 @@ def test_the_card_has_mixture_settings_commands_results_and_components(folder: P
         "| scenes | 4,000 | 45.9% | 58.9% | 4,000 | Apache-2.0 |",
         "| `learning_rate` | 0.003 | 0.002 |",
         "llava train --config 2_instruct.yaml --accelerate_config cpu --output_dir output/2_instruct",
-        "| digits, with images | exact match | 0.98",
+        "| digits, with pictures | exact match | 0.98",
         "| multi_modal_projector | full | 33,024 | 33,024 |",
         "loss 3.464 at step 5, 0.433 at step 100",
         "llava verify tiny-llava",
@@ -100,7 +100,7 @@ def test_the_card_has_mixture_settings_commands_results_and_components(folder: P
     (index,) = metadata["model-index"]
     assert index["results"][0]["metrics"][0]["value"] > 0.9
     named = [(one["dataset"]["type"], one["dataset"]["name"]) for one in index["results"]]
-    assert ("demo/digits", "digits, without images, a control") in named  # not merged with the result with images
+    assert ("demo/digits", "digits, without pictures, a control") in named  # not merged with the other result
     assert len({name for _, name in named}) == len(named)
 
 
