@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from transformers_llava.artifacts.card_facts import read_card_facts
-from transformers_llava.artifacts.old_spellings import text_with_new_spellings, with_new_spellings
+from transformers_llava.artifacts.old_spellings import (
+    document_with_new_spellings,
+    text_with_new_spellings,
+    with_new_spellings,
+)
 from transformers_llava.artifacts.run_record.record_file import read_checked_record, read_run_record
 from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.data.mixture.config import MixtureConfig
@@ -41,6 +45,32 @@ def test_a_text_is_the_one_of_today() -> None:
     assert text_with_new_spellings(text) == (
         '- name: a\n  license: the MIT licence\n- license_url: x\n  "images_license": "y",\n'
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://example.org/licence",
+        "[card](https://example.org/a?picture=1)",
+        "`org/licence-mit`",
+        "org/my_pictures",
+        "a-licence",
+        "licence-a",
+        "picture_b",
+        "sub.licence.org",
+        "me@licence",
+    ],
+)
+def test_names_and_addresses_in_a_document_have_no_older_spelling(name: str) -> None:
+    """Else a card could lead to another repository than its run record, and verify."""
+    assert document_with_new_spellings(f"See {name} here") == f"See {name} here"
+
+
+def test_words_of_a_document_are_those_of_today() -> None:
+    old = "## Licence\n| pictures | licence | (licences),\n<!-- llava:begin licence -->\nlicence: mit\n"
+    new = "## License\n| images | license | (licenses),\n<!-- llava:begin license -->\nlicence: mit\n"
+    assert document_with_new_spellings(old) == new
+    assert document_with_new_spellings(new) == new
 
 
 def test_a_mixture_file_of_before_is_read_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,11 @@ _FIELDS = {
     "images_licence_url": "images_license_url",
 }
 _OF_WORD = {"licence": "license", "Licence": "License", "picture": "image", "Picture": "Image"}
-_WORDS = re.compile(rf"^licence:|{'|'.join(_OF_WORD)}", re.MULTILINE)
+_PART = r"\w/@:?=&#%+~\-"  # of a name or an address, in which a word stands for itself
+_WORD = re.compile(
+    rf'(?<![{_PART}.])(?:(?<=")picture(?=\.png")|'
+    rf"(?!(?<!.)licence:)(?:{'|'.join(_OF_WORD)})(?=s?[,.:;]?(?![{_PART}.])))"
+)
 _KEY = re.compile(rf'^(\s*(?:- )?"?)({"|".join(_FIELDS)})(?="?:)', re.MULTILINE)
 
 
@@ -68,8 +72,13 @@ def text_with_new_spellings(text: str) -> str:
 
 
 def document_with_new_spellings(text: str) -> str:
-    """A generated document with the words of today, but for a line `licence:`: the Hub's metadata never had that."""
-    return _WORDS.sub(lambda match: _OF_WORD.get(match[0], match[0]), text)
+    """
+    A generated document with the words of today.
+
+    A line `licence:` stays, for the Hub's metadata never had that; so do names and addresses, for another spelling of
+    one leads elsewhere.
+    """
+    return _WORD.sub(lambda match: _OF_WORD[match[0]], text)
 
 
 __all__ = ["document_with_new_spellings", "text_with_new_spellings", "with_new_spellings"]
