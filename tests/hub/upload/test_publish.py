@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.hub.two_stages import shared_two_stages
 from transformers_llava.cli.errors import CommandError
 from transformers_llava.cli.main import main
 from transformers_llava.hub.publication.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from transformers_llava.hub.publication.signing import SIGNATURE_NAME, sign
 from transformers_llava.hub.publication.stage import Publication, stage_publication
 from transformers_llava.hub.upload.foreign_files import NOT_OURS_NAME
 from transformers_llava.hub.upload.plan import plan_publication
@@ -193,6 +195,27 @@ def test_a_plan_writes_nothing_into_the_publication(api: HfApi, copy: Publicatio
     planned = bytes_in(copy.folder)[MANIFEST_NAME]
     write_manifest(copy.folder, layout=manifest.layout, repo_id=manifest.repo_id, incomplete=manifest.incomplete)
     assert bytes_in(copy.folder)[MANIFEST_NAME] == planned  # what listing the folder gives
+
+
+@pytest.mark.parametrize("is_signed_before", [True, False])
+def test_what_is_kept_is_signed_and_the_signature_is_sent_with_it(
+    api: HfApi, copy: Publication, tmp_path: Path, is_signed_before: bool
+) -> None:
+    """Also where the repository has the signature of before already: that one is of other files."""
+    pytest.importorskip("model_signing")
+    repo_id, key = "loopback/tiny", tmp_path / "key.pem"
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(key)]
+    subprocess.run(command, check=True)
+    if is_signed_before:
+        sign(copy.folder, key)
+    publish(plan_publication(copy, repo_id, api), api, check_download=False)
+    api.upload_file(repo_id=repo_id, path_in_repo="app.py", path_or_fileobj=b"print()")
+    plan = plan_publication(copy, repo_id, api, with_foreign="keep", key=key)
+    assert SIGNATURE_NAME in plan.changed
+    assert SIGNATURE_NAME not in plan.deleted
+    tag = publish(plan, api, check_download=False)
+    fetched = api.hf_hub_download(repo_id, SIGNATURE_NAME, revision=tag, local_dir=tmp_path / "fetched")
+    assert Path(fetched).read_bytes() == (copy.folder / SIGNATURE_NAME).read_bytes()
 
 
 def test_a_file_that_the_next_publication_has_not_is_dropped_with_it(api: HfApi, copy: Publication) -> None:

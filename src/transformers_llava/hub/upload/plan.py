@@ -183,10 +183,13 @@ def plan_publication(
         foreign, kept = ForeignFiles(foreign.harmless), foreign.refused
     elif with_foreign == "replace":
         foreign, replaced = ForeignFiles(foreign.harmless), foreign.refused
+    # With what is kept `write` signs again, and the signature that lies here or there is of other files.
+    signed = {SIGNATURE_NAME} if kept and key is not None else set()
     rewritten = _files(revised)
     changed = {*differing_files(api, remote, folder)} - rewritten.keys() | {*differing_files(api, remote, revised)}
+    changed |= signed
     # A signature that stays would be one of other files.
-    gone = {*before, SIGNATURE_NAME, *replaced} - _files(folder).keys() - rewritten.keys()
+    gone = {*before, SIGNATURE_NAME, *replaced} - _files(folder).keys() - rewritten.keys() - signed
     deleted = sorted(name for name in gone if name in remote.files)
     diff = difflib.unified_diff((there or "").splitlines(), merged.splitlines(), "there", "then", lineterm="")
     card_diff, again = "\n".join(diff), None if key is None else Path(key)
