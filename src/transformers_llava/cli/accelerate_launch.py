@@ -149,6 +149,8 @@ def training_command(
 def _variables_of_one_process(settings: AccelerateConfig) -> dict[str, str]:
     """What `accelerate launch` would set for one process, after importing torch and all of accelerate."""
     variables = {"ACCELERATE_USE_CPU": str(settings.use_cpu), "OMP_NUM_THREADS": str(_threads(settings))}
+    # Precision is the recipe's: what the shell says of it would be used, and not recorded.
+    variables |= {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO"}
     if settings.use_cpu:
         return {**variables, "KMP_AFFINITY": "granularity=fine,compact,1,0", "KMP_BLOCKTIME": "1"}
     return {**variables, "CUDA_VISIBLE_DEVICES": _one_gpu(settings)}
