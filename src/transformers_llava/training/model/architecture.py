@@ -1,6 +1,6 @@
 """Say which LLaVA a recipe builds from a vision tower and a language model; no weight is read.
 
-Both the model that trains (assembly.py) and its estimate (estimate/shapes.py) ask here.
+Both the model that trains (assembly.py) and its estimate (estimate/recipe_shapes.py) ask here.
 """
 
 from typing import Any
