@@ -93,6 +93,27 @@ def test_a_loss_that_is_not_finite_is_named_by_its_own_step_however_late_it_is_r
     assert [path.name for path in (tmp_path / "saved").glob("checkpoint-*")] == ["checkpoint-1"]
 
 
+@pytest.mark.parametrize("save_strategy", ["no", "epoch"])
+def test_weights_that_the_last_step_has_spoiled_are_not_saved(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_strategy: str
+) -> None:
+    """No loss comes after the last step, so none could show it: here its gradient is infinite and its loss is not."""
+    original = LlavaTrainer._fused_loss
+
+    def spoiled(self: LlavaTrainer, *args: Any) -> torch.Tensor:
+        loss = original(self, *args)
+        if self.state.global_step == self.state.max_steps - 1:
+            loss.register_hook(lambda gradient: gradient * float("inf"))
+        return loss
+
+    monkeypatch.setattr(LlavaTrainer, "_fused_loss", spoiled)
+    with pytest.raises(FloatingPointError, match=r"\d+ of \d+ trained tensors .* not finite .*such as '"):
+        run("spoiled", logging_steps=100, save_strategy=save_strategy)
+    assert not [*(tmp_path / "spoiled").glob("*.safetensors")]
+    checkpoints = [path.name for path in (tmp_path / "spoiled").glob("checkpoint-*")]
+    assert checkpoints == ([] if save_strategy == "no" else ["checkpoint-3"])  # of two epochs of three steps
+
+
 def test_the_sampler_gives_every_step_its_own_records(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     trainers = []
     original = LlavaTrainer.__init__

@@ -88,6 +88,7 @@ def train(recipe: Recipe) -> Stage:
 
     Raises:
         `CheckpointError`: a checkpoint could not be written.
+        `FloatingPointError`: a loss, or a weight that was trained, is not finite; nothing is saved of it.
         `RecipeError`: when the recipe cannot be run as it stands.
         `RecordError`: with `strict`, at the first broken record.
     """
@@ -139,6 +140,7 @@ def train(recipe: Recipe) -> Stage:
     assert trainer.run_record is not None
     if trainer.interruption.stopped:
         return trainer.run_record.own
+    trainer.check_weights()
     data.report_left_out()
     trainer.run_record = trainer.run_record.with_own(data=DataCounts.from_dict(data.to_dict()))
     _save(trainer, data, resolved)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from transformers_llava.training.estimate.flops import flops_per_example
 from transformers_llava.training.estimate.gpus import device_peak
@@ -176,6 +177,22 @@ class LossWatch:
         return None if step < 0 else (int(step), loss)
 
 
+def are_finite(parameters: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """
+    Whether all of a parameter is finite, as far as this process holds it; copies none of them.
+
+    Returns:
+        `torch.Tensor`: (num_parameters,), 1 or 0, on `device`.
+    """
+    flags = []
+    for parameter in parameters:
+        held = getattr(parameter, "ds_tensor", parameter).detach()  # of ZeRO-3
+        held = held.to_local() if isinstance(held, DTensor) else held  # of FSDP2
+        least, most = held.aminmax() if held.numel() else (torch.zeros(()), torch.zeros(()))
+        flags.append((least.isfinite() & most.isfinite()).to(device, torch.int32))
+    return torch.stack(flags) if flags else torch.ones(0, dtype=torch.int32, device=device)
+
+
 def write_metrics(folder: Path, step: int, values: Mapping[str, Any]) -> None:
     """
     Appends one line to `metrics.jsonl`; a run that is resumed goes on in the same file.
@@ -190,4 +207,4 @@ def write_metrics(folder: Path, step: int, values: Mapping[str, Any]) -> None:
         logger.warning("the metrics of step %s could not be written: %s", step, error)
 
 
-__all__ = ["LossWatch", "METRICS_NAME", "Telemetry", "TokenMetrics", "write_metrics"]
+__all__ = ["LossWatch", "METRICS_NAME", "Telemetry", "TokenMetrics", "are_finite", "write_metrics"]

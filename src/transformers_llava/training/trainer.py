@@ -41,7 +41,13 @@ from transformers_llava.training.environment import peak_memory_gb
 from transformers_llava.training.model.gradient_checkpointing import limit_checkpointing
 from transformers_llava.training.model.parameter_groups import build_parameter_groups
 from transformers_llava.training.recipe.configs import ComponentConfig
-from transformers_llava.training.telemetry import LossWatch, Telemetry, TokenMetrics, write_metrics
+from transformers_llava.training.telemetry import (
+    LossWatch,
+    Telemetry,
+    TokenMetrics,
+    are_finite,
+    write_metrics,
+)
 
 
 logger = logging.getLogger(__name__)
@@ -237,6 +243,25 @@ class LlavaTrainer(SFTTrainer):
         for name, values in figures.items():
             metrics[name] += values
 
+    def check_weights(self) -> None:
+        """
+        Looks at all that was trained, before it is saved: no loss comes after the last step to show it. Collective.
+
+        Raises:
+            `FloatingPointError`: On every process, if a weight is not finite on one of them.
+        """
+        trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        found = are_finite(list(trained.values()), self.args.device)
+        everywhere = self.accelerator.gather(found[None]).all(0).tolist()  # (num_tensors,)
+        spoiled = [name for name, is_finite in zip(trained, everywhere, strict=True) if not is_finite]
+        if spoiled:
+            raise FloatingPointError(
+                f"{len(spoiled)} of {len(trained)} trained tensors are not finite after step "
+                f"{self.state.global_step}, such as {spoiled[0]!r}, so nothing was saved: the gradient of a step was "
+                "infinite or NaN, though its loss was finite. Resume from the last checkpoint with a lower learning "
+                "rate, more warm-up, or bf16 in place of fp16."
+            )
+
     def _records_of_step(self, step: int | None = None) -> list[str]:
         """Names of the records that this process trains on in an optimizer step; by default in the current one."""
         sampler = self._sampler()
@@ -290,6 +315,7 @@ class LlavaTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._read_device()  # before: weights after a loss that was not finite are worth no checkpoint
+        self.check_weights()
         self.state.num_input_tokens_seen = self._total_train_tokens  # TRL's own count is not saved
         output_dir = Path(self.args.output_dir)
         with atomic_checkpoint(output_dir, self.state.global_step, self.accelerator) as self._folder_of_checkpoints:
