@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from tests.hub.publications import whole_record
 
-from transformers_llava.artifacts.run_record.portable_values import numbers_of_json
+from transformers_llava.artifacts.run_record.portable_values import replace_non_finite
 from transformers_llava.artifacts.run_record.record_file import read_checked_record, write_run_record
 from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.artifacts.run_record.run_stages import RunRecord, Stage
@@ -133,7 +133,7 @@ def test_a_loss_that_is_no_number_leaves_the_record_json(tmp_path: Path) -> None
     noted = {"step": 1, "loss": None, "grad_norm": None, "not_finite": {"loss": "nan", "grad_norm": "inf"}}
     assert values["loss_history"] == [noted, {"step": 2, "loss": 0.5}]
     assert set(values["tensors"]) == {"embed", "head"}
-    assert numbers_of_json({"a": [1.0, -math.inf], "b": (math.nan,)}) == {"a": [1.0, None], "b": [None]}
+    assert replace_non_finite({"a": [1.0, -math.inf], "b": (math.nan,)}) == {"a": [1.0, None], "b": [None]}
 
 
 def test_frozen_weights_do_not_hide_how_far_the_trained_ones_are_apart(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Read and write `run.json`: what was run, on what, from which data, and what came of it."""
+"""Read and write `run.json`: what was trained, from which models and data, on which machine, with what result."""

@@ -1,4 +1,4 @@
-"""Describe what a stage of training starts from: base models, each with its role, address and content."""
+"""Describe the base models that a stage of training starts from: role, name, revision and digest of each."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,11 +23,12 @@ class BaseModel(Recorded):
     A model that a stage started from.
 
     Args:
-        role (`str`): What it became: the whole checkpoint, the language model or the vision tower.
-        name (`str`): Its id on the Hub, or the last part of its folder.
-        origin (`str`): `hub` or `folder`: whether the name is an address.
+        role (`str`): Which part of the trained model it is: `checkpoint` for the whole, `language_model` or
+            `vision_tower`.
+        name (`str`): The repository id on the Hub, or the last part of a local path.
+        origin (`str`, *optional*, defaults to `"folder"`): `hub` if `name` is a repository id, else `folder`.
         revision (`str`, *optional*): The commit on the Hub, where known.
-        digest (`str`, *optional*): Of its weights, see [`weights_digest`].
+        digest (`str`, *optional*): SHA-256 over its weight files, see [`weights_digest`].
     """
 
     role: Role

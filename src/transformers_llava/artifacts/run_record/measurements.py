@@ -1,4 +1,4 @@
-"""Describe what was counted and measured during a stage: data, machine, progress, trained components."""
+"""Describe what was counted and measured during a stage: examples, machine, progress, trained components."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,16 @@ from transformers_llava.artifacts.run_record.recorded import Recorded, list_of
 
 @dataclass(frozen=True)
 class CountedSource(Recorded):
-    """How much of one source was trained on; `proportion` is of the examples, from 0 to 1."""
+    """
+    How much of one source was trained on.
+
+    Args:
+        name (`str`): Of the source in the mixture.
+        num_used (`int`, *optional*): Examples that were trained on.
+        num_images (`int`, *optional*): Distinct images of the source.
+        proportion (`float`, *optional*): `num_used` as a share of all examples of the stage, from 0 to 1.
+        digest (`str`, *optional*): Of its kept records, whatever their order, folder or format.
+    """
 
     name: str
     num_used: int | None = None
@@ -19,13 +28,15 @@ class CountedSource(Recorded):
 @dataclass(frozen=True)
 class DataCounts(Recorded):
     """
-    What became of the data of a stage. All that a data report says (`lengths`, reasons) is in `to_dict()`.
+    How many records of a stage were trained on and how many were left out.
+
+    The data report has more fields (`lengths`, the reasons of dropped records); `to_dict()` has them all.
 
     Args:
-        sources (`tuple[CountedSource]`): One by one.
+        sources (`tuple[CountedSource]`): The same per source of the mixture.
         num_used, num_dropped (`int`, *optional*): Records that were trained on, and that were left out.
-        streaming (`bool`): They were read as a stream, and counted as they came.
-        order_digest (`str`, *optional*): Of the examples in their order.
+        streaming (`bool`): Whether the data were streamed, so that records were counted while training ran.
+        order_digest (`str`, *optional*): Of all examples in the order of the data set.
     """
 
     sources: tuple[CountedSource, ...] = field(default=(), metadata=list_of(CountedSource))
@@ -37,7 +48,14 @@ class DataCounts(Recorded):
 
 @dataclass(frozen=True)
 class Hardware(Recorded):
-    """What kind of machine it was; not which."""
+    """
+    What kind of machine a stage ran on; nothing that identifies the machine.
+
+    Args:
+        device (`str`, *optional*): Name of the GPU, or `cpu`.
+        world_size (`int`, *optional*, defaults to 1): Number of training processes.
+        cpu_threads (`int`, *optional*): Threads of torch in one process.
+    """
 
     device: str | None = None
     world_size: int = 1
@@ -46,7 +64,16 @@ class Hardware(Recorded):
 
 @dataclass(frozen=True)
 class Progress(Recorded):
-    """How far the stage has come, in how many seconds, and with how much memory (10^9 bytes)."""
+    """
+    How far a stage has come.
+
+    Args:
+        global_step, max_steps (`int`, *optional*): Optimizer steps done, and planned.
+        epoch (`float`, *optional*): Passes over the data.
+        num_tokens (`int`, *optional*): Tokens trained on.
+        seconds (`float`, *optional*): Of training.
+        peak_memory_gb (`float`, *optional*): In 10^9 bytes: of the GPU if there is one, else of the process.
+    """
 
     global_step: int | None = None
     max_steps: int | None = None
@@ -58,7 +85,15 @@ class Progress(Recorded):
 
 @dataclass(frozen=True)
 class TrainedComponent(Recorded):
-    """How many parameters a component has, and how many of them were trained in which mode."""
+    """
+    How many parameters a component of the model has, and how many of them were trained.
+
+    Args:
+        component (`str`): Such as `language_model`.
+        mode (`str`): As in the recipe: `full`, `lora` or `frozen`.
+        parameters (`int`): All of them.
+        trainable (`int`): Those that the optimizer updated.
+    """
 
     component: str
     mode: str = ""

@@ -1,4 +1,4 @@
-"""Make values fit to be published: JSON has no NaN, and a record names no path of this machine."""
+"""Make values publishable: replace NaN, which JSON lacks, and shorten absolute paths, which name users."""
 
 import math
 import os
@@ -7,31 +7,41 @@ from pathlib import Path
 from typing import Any
 
 
-def numbers_of_json(value: Any) -> Any:
+def replace_non_finite(value: Any) -> Any:
     """
-    JSON has no word for NaN and infinity: `null` stands in their place, and `not_finite` beside it says which it was.
+    Replace NaN and infinity, which JSON cannot express, by `null`, and name them in a field `not_finite` beside it.
+
+    Args:
+        value (`Any`): A JSON value, in which tuples stand for lists. In a list the value is lost: there is no field.
+
+    Example:
 
     ```python
-    >>> numbers_of_json({"step": 3, "loss": math.nan})
+    >>> replace_non_finite({"step": 3, "loss": math.nan})
     {'step': 3, 'loss': None, 'not_finite': {'loss': 'nan'}}
     ```
     """
     if isinstance(value, dict):
-        named = {key: str(one) for key, one in value.items() if _is_no_number(one)}
-        plain = {key: numbers_of_json(one) for key, one in value.items()}
+        named = {key: str(one) for key, one in value.items() if _is_not_finite(one)}
+        plain = {key: replace_non_finite(one) for key, one in value.items()}
         return {**plain, "not_finite": named} if named else plain
     if isinstance(value, list | tuple):
-        return [numbers_of_json(one) for one in value]
-    return None if _is_no_number(value) else value
+        return [replace_non_finite(one) for one in value]
+    return None if _is_not_finite(value) else value
 
 
-def _is_no_number(value: Any) -> bool:
+def _is_not_finite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
 def without_absolute_paths(value: Any) -> Any:
     """
-    JSON values with every absolute path cut to its last part, also in the middle of a sentence.
+    Shorten every absolute path in a JSON value to its last part, also in the middle of a sentence.
+
+    Args:
+        value (`Any`): A JSON value, in which tuples stand for lists and `os.PathLike` for texts. Keys stay.
+
+    Example:
 
     ```python
     >>> without_absolute_paths({"path": "/home/me/train.json", "text": "file '/data/a.jpg' is empty", "rate": "1/2"})
@@ -53,7 +63,7 @@ def without_absolute_paths(value: Any) -> Any:
 
 
 def last_part(path: str) -> str:
-    """The name of a file or folder; `~` for a user's own folder, whose name is the user's."""
+    """The last part of a path; `~` for a home directory, whose last part is the name of a user."""
     is_home = _HOME.fullmatch(path.rstrip("/")) is not None or path.rstrip("/") == str(Path.home())
     return "~" if is_home else Path(path).name
 
@@ -68,4 +78,4 @@ _ABSOLUTE_PATH = re.compile(rf"(?<![\w/.:<~\\])~?(?:/{_PART}){{2,}}")
 _QUOTED_PATH = re.compile(r"""(['"`])(~?/(?:(?!\1)[^/\n])+/(?:(?!\1)[^\n])*)\1""")  # whatever is in it
 
 
-__all__ = ["last_part", "numbers_of_json", "without_absolute_paths"]
+__all__ = ["last_part", "replace_non_finite", "without_absolute_paths"]

@@ -1,4 +1,4 @@
-"""Write `run.json`, and read it: as `llava train` left it, or checked field by field where others wrote it."""
+"""Write `run.json`; read it unchecked where this machine wrote it, or checked field by field before a publication."""
 
 import hashlib
 import json
@@ -12,8 +12,8 @@ from transformers_llava.artifacts.digests.file_digests import combined_digest, w
 from transformers_llava.artifacts.digests.tensor_digests import RepeatedTensorError, tensor_digests
 from transformers_llava.artifacts.limits import MAX_JSON_BYTES
 from transformers_llava.artifacts.old_spellings import with_new_spellings
-from transformers_llava.artifacts.run_record.field_checks import ShapeError
-from transformers_llava.artifacts.run_record.portable_values import numbers_of_json, without_absolute_paths
+from transformers_llava.artifacts.run_record.field_checks import FieldError
+from transformers_llava.artifacts.run_record.portable_values import replace_non_finite, without_absolute_paths
 from transformers_llava.artifacts.run_record.record_schema import NEEDED, check_record
 from transformers_llava.artifacts.run_record.recorded import RunRecordError
 from transformers_llava.artifacts.run_record.run_stages import RunRecord
@@ -27,7 +27,9 @@ RUN_NAME = "run.json"
 
 def write_run_record(record: RunRecord, folder: str | os.PathLike) -> RunRecord:
     """
-    Write `run.json` into a folder, with the digests of the weight files that lie there and of their tensors.
+    Write `run.json` into a folder, with the digests of the weight files in that folder and of their tensors.
+
+    Absolute paths are shortened, and NaN and infinity replaced, so that the file can be published as it is.
 
     Returns:
         `RunRecord`: The record with these digests.
@@ -35,14 +37,14 @@ def write_run_record(record: RunRecord, folder: str | os.PathLike) -> RunRecord:
     folder = Path(folder)
     weights = weight_digests(folder)
     record = record.with_own(weights=weights, weights_sha256=combined_digest(weights), tensors=_tensor_digests(folder))
-    values = numbers_of_json(without_absolute_paths(record.to_dict()))
+    values = replace_non_finite(without_absolute_paths(record.to_dict()))
     text = json.dumps(values, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"
     write_atomically(folder / RUN_NAME, text)
     return record
 
 
 def _tensor_digests(folder: Path) -> dict[str, str]:
-    """Of every tensor; without one where the folder is not of one checkpoint: a run must not end for its record."""
+    """Tensor -> SHA-256; empty, with a warning, if two files have the same tensor: training must not fail here."""
     try:
         return tensor_digests(folder)
     except RepeatedTensorError as error:
@@ -51,18 +53,19 @@ def _tensor_digests(folder: Path) -> dict[str, str]:
 
 
 def has_run_record(folder: str | os.PathLike) -> bool:
-    """Whether a run of ours has left its record in a folder."""
+    """Whether a folder has a `run.json`."""
     return (Path(folder) / RUN_NAME).is_file()
 
 
 def read_run_record(folder: str | os.PathLike) -> RunRecord:
     """
-    The record beside a checkpoint, of this or an older version; what it does not say has its default, and fields of an
-    older spelling have the names of today.
+    Read the record of a checkpoint without checking its values.
+
+    A record of an older version is read too: absent fields have their defaults, old field names become today's.
 
     Raises:
-        `FileNotFoundError`: there is none.
-        `RunRecordError`: it is no record.
+        `FileNotFoundError`: There is no `run.json`.
+        `RunRecordError`: It is no JSON, or does not have the form of a record.
     """
     try:
         values = with_new_spellings(read_json(Path(folder) / RUN_NAME), f"{RUN_NAME} of {Path(folder).name!r}")
@@ -73,10 +76,12 @@ def read_run_record(folder: str | os.PathLike) -> RunRecord:
 
 def read_checked_record(folder: Path) -> RunRecord:
     """
-    The record beside a checkpoint, with every field checked that anybody here reads, and all that a publication needs.
+    Read the record of a checkpoint, check every field that this package uses, and demand what a publication needs.
+
+    For a record that may come from the Hub. Its `sha256` is that of the file.
 
     Raises:
-        `RunRecordError`: there is none, it lacks what a publication needs, or a field holds what it must not.
+        `RunRecordError`: There is no `run.json`, a field that a publication needs is absent, or a value is malformed.
     """
     try:
         content = read_bytes(folder / RUN_NAME, MAX_JSON_BYTES)
@@ -96,7 +101,7 @@ def read_checked_record(folder: Path) -> RunRecord:
         )
     try:
         check_record(values)
-    except ShapeError as error:
+    except FieldError as error:
         raise RunRecordError(
             f"{RUN_NAME} of {folder.name!r} is malformed: {error} Nothing of it is used; `llava train` writes no such "
             "record."

@@ -1,4 +1,4 @@
-"""Say what a run record may hold, field by field, so that no reader meets a value of another kind."""
+"""Check every field of a run record, so that code which reads one meets no value of an unexpected type or size."""
 
 import re
 import shlex
@@ -18,8 +18,8 @@ from transformers_llava.artifacts.limits import (
 )
 from transformers_llava.artifacts.run_record.base_model import ROLES
 from transformers_llava.artifacts.run_record.field_checks import (
-    Shape,
-    ShapeError,
+    FieldCheck,
+    FieldError,
     anything,
     flag,
     line,
@@ -37,7 +37,9 @@ from transformers_llava.artifacts.run_record.field_checks import (
 from transformers_llava.artifacts.untrusted import DocumentError, checked_name
 
 
-NEEDED = ("configuration", "base_models", "mixture", "environment")  # without them nothing can be repeated
+# Without these a run cannot be repeated. Older versions did not write them, so `read_checked_record` looks for them
+# before the check below, to say that in its error.
+NEEDED = ("configuration", "base_models", "mixture", "environment")
 
 _SHA256 = matching(r"[0-9a-f]{64}", "64 hexadecimal digits")
 _COMMIT = matching(r"[0-9a-f]{40}", "the 40 hexadecimal digits of a commit")
@@ -48,27 +50,27 @@ _HUB_DATA = re.compile(
 _PACKAGE = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}", "the name of a package")
 _VERSION = matching(r"[A-Za-z0-9][A-Za-z0-9.+!~_-]{0,200}", "a version")
 _WEIGHT_FILE = matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors", "the name of a safetensors file")
-_WORDS = text(20_000)  # license terms, notes: free text for people
+_FREE_TEXT = text(20_000)  # license terms, notes
 
 
-def name_of_a_stage(value: Any, name: str) -> None:
-    """It becomes part of the names of files and folders."""
+def stage_name(value: Any, name: str) -> None:
+    """Accept a name that is safe as a part of a file name, for it becomes one."""
     try:
         checked_name(value, f"`{name}`")
     except DocumentError as error:
-        raise ShapeError(str(error)) from error
+        raise FieldError(str(error)) from error
 
 
 def data_path(value: Any, name: str) -> None:
-    """A path below the data folder, in POSIX form, or `hf://datasets/OWNER/NAME`."""
+    """Accept a POSIX path that stays inside the data folder, or `hf://datasets/OWNER/NAME`."""
     line(4096)(value, name)
     if "://" in value:
         if not _HUB_DATA.fullmatch(value) or ".." in PurePosixPath(value).parts:
-            raise ShapeError(f"`{name}` is {shown(value)}; the only addresses are hf://datasets/OWNER/NAME.")
+            raise FieldError(f"`{name}` is {shown(value)}; the only addresses are hf://datasets/OWNER/NAME.")
         return
     parts = PurePosixPath(value).parts
     if not parts or parts[0] == "/" or ".." in parts or "\\" in value or re.match(r"[A-Za-z]:", value):
-        raise ShapeError(f"`{name}` is {shown(value)}, which is no path inside the data folder. It is not opened.")
+        raise FieldError(f"`{name}` is {shown(value)}, which is no path inside the data folder. It is not opened.")
 
 
 def _command(value: Any, name: str) -> None:
@@ -76,17 +78,20 @@ def _command(value: Any, name: str) -> None:
     try:
         shlex.split(value)
     except ValueError as error:
-        raise ShapeError(f"`{name}` is {shown(value)}, which is no command line ({error}).") from error
+        raise FieldError(f"`{name}` is {shown(value)}, which is no command line ({error}).") from error
 
 
 def _base_model(value: Any, name: str) -> None:
     mapping(
-        {"role": one_of(*ROLES), "name": line(), "origin": one_of("hub", "folder")},
-        {"revision": optional(_COMMIT), "digest": optional(_SHA256), "weights_sha256": optional(_SHA256)},
+        {
+            "role": one_of(*ROLES),
+            "name": line(),
+            "origin": one_of("hub", "folder"),
+            "revision": optional(_COMMIT),
+            "digest": optional(_SHA256),
+        },
+        {"weights_sha256": optional(_SHA256)},
     )(value, name)
-    for field in ("revision", "digest"):
-        if field not in value:
-            raise ShapeError(f"`{name}.{field}` is missing.")
     if value["origin"] == "hub":
         _HUB_ID(value["name"], f"{name}.name")
 
@@ -95,31 +100,31 @@ def _base_models(value: Any, name: str) -> None:
     listing(_base_model, least=1, most=len(ROLES))(value, name)
     roles = [base["role"] for base in value]
     if len(set(roles)) < len(roles):
-        raise ShapeError(f"`{name}` names a role twice: {', '.join(roles)}.")
+        raise FieldError(f"`{name}` names a role twice: {', '.join(roles)}.")
 
 
 def _source(value: Any, name: str) -> None:
     mapping({"name": line(), "path": data_path}, _SOURCE)(value, name)
-    # Where a source names no path of its images, its own name is where they lie.
+    # A source without `image_root` has its images packed as `NAME/images`, so its name must be safe as a path, too.
     data_path(value["name"], f"{name}.name")
 
 
-_COUNTS = mapping_of(_WORDS, whole(), most=MAX_SOURCES)
-_STATED: dict[str, Shape] = dict.fromkeys(
-    ("license", "license_url", "license_revision", "provenance", "teacher", "teacher_terms"), optional(_WORDS)
+_COUNTS = mapping_of(_FREE_TEXT, whole(), most=MAX_SOURCES)
+_STATED: dict[str, FieldCheck] = dict.fromkeys(
+    ("license", "license_url", "license_revision", "provenance", "teacher", "teacher_terms"), optional(_FREE_TEXT)
 )
 _PART = mapping(
     {"name": line(), "num_examples": whole()},
     {
         **_STATED,
         **dict.fromkeys(
-            ("image_folder", "images_license", "images_license_url", "teacher_terms_url", "note"), optional(_WORDS)
+            ("image_folder", "images_license", "images_license_url", "teacher_terms_url", "note"), optional(_FREE_TEXT)
         ),
     },
 )
 _DOWNLOAD = mapping(
-    dict.fromkeys(("name", "url", "target"), _WORDS),
-    dict.fromkeys(("size", "revision", "license", "note"), optional(_WORDS)),
+    dict.fromkeys(("name", "url", "target"), _FREE_TEXT),
+    dict.fromkeys(("size", "revision", "license", "note"), optional(_FREE_TEXT)),
 )
 _FILTERS = mapping(
     {},
@@ -129,7 +134,7 @@ _FILTERS = mapping(
         **dict.fromkeys(("min_rounds", "max_rounds", "max_characters", "max_images"), optional(whole())),
     },
 )
-_SOURCE: dict[str, Shape] = {
+_SOURCE: dict[str, FieldCheck] = {
     **_STATED,
     "format": one_of("auto", "llava", "sharegpt", "messages"),
     "image_root": optional(data_path),
@@ -196,7 +201,7 @@ _CONFIGURATION = mapping(
     {"chat_template": optional(line(4096))},
     others=anything,
 )
-_REQUIRED: dict[str, Shape] = {
+_REQUIRED: dict[str, FieldCheck] = {
     "configuration": _CONFIGURATION,
     "recipe": mapping({}, others=anything),
     "base_models": _base_models,
@@ -240,33 +245,36 @@ _REQUIRED: dict[str, Shape] = {
     ),
     "weights": mapping_of(_WEIGHT_FILE, _SHA256, most=MAX_WEIGHT_FILES),
 }
-_MORE: dict[str, Shape] = {
+_OPTIONAL: dict[str, FieldCheck] = {
     "schema_version": whole(1, 1),
-    "stage": optional(name_of_a_stage),
+    "stage": optional(stage_name),
     "command": optional(_command),
     "mixture_lock": optional(_LOCK),
     "chat_template": optional(text(MAX_TEMPLATE_LENGTH)),
     "seed": whole(-(2**63)),
     "weights_sha256": optional(_SHA256),
 }
-_NO_STAGE = listing(anything, most=0)  # the stages before stand in the last record alone
-_ONE = mapping(_REQUIRED, {**_MORE, "previous": _NO_STAGE}, others=anything)
-_RUN = mapping(_REQUIRED, {**_MORE, "previous": listing(_ONE, most=MAX_STAGES - 1)}, others=anything)
+# Only the last stage lists the earlier ones; each of those has an empty `previous`, so a record cannot nest deeper.
+_EARLIER_STAGE = mapping(_REQUIRED, {**_OPTIONAL, "previous": listing(anything, most=0)}, others=anything)
+_RECORD = mapping(_REQUIRED, {**_OPTIONAL, "previous": listing(_EARLIER_STAGE, most=MAX_STAGES - 1)}, others=anything)
 
 
 def check_record(run: Any) -> None:
     """
-    Check a run record with the stages before it.
+    Check a run record, its earlier stages included.
+
+    Args:
+        run (`Any`): The parsed `run.json`.
 
     Raises:
-        `ShapeError`: with the name of the first field that does not fit, such as `previous[0].stage`.
+        `FieldError`: A field is missing or has an invalid value; names the first such field (`previous[0].stage`).
     """
-    _RUN(run, "")
+    _RECORD(run, "")
     for value in _texts(run):
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ShapeError(f"the text {shown(value)} in it is no Unicode ({error.reason}).") from error
+            raise FieldError(f"the text {shown(value)} in it is no Unicode ({error.reason}).") from error
 
 
 def _texts(value: Any) -> list[str]:
@@ -283,4 +291,4 @@ def _texts(value: Any) -> list[str]:
     return texts
 
 
-__all__ = ["NEEDED", "check_record", "data_path", "name_of_a_stage"]
+__all__ = ["NEEDED", "check_record", "data_path", "stage_name"]

@@ -1,4 +1,4 @@
-"""Turn JSON objects into frozen dataclasses and back, without losing what the classes do not know."""
+"""Turn JSON objects into frozen dataclasses and back, keeping fields that the classes do not declare."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -8,10 +8,10 @@ from transformers_llava.artifacts.run_record.field_checks import shown
 
 
 class RunRecordError(ValueError):
-    """A folder was not made by a run that recorded itself, by too old a version, or its record is malformed."""
+    """A folder has no run record, one of a version that is too old, or a malformed one."""
 
 
-NOT_RECORDED = {"is_recorded": False}  # metadata of a field that JSON does not have
+NOT_RECORDED = {"is_recorded": False}  # metadata of a field that is not written to JSON
 
 
 def object_of(kind: "type[Recorded]") -> dict[str, Any]:
@@ -29,12 +29,13 @@ class Recorded:
     """
     One object of `run.json`.
 
-    Contract: what was read is written as it was read. Fields that a class does not know stay, in their places; absent
-    ones stay absent, for an older record did not say them; a field that is set to `None` goes.
+    Contract: `to_dict` of an object that was read gives back what was read, but for fields that were changed since.
+    Fields that the class does not declare are kept, in order; fields that were absent stay absent, so a record of an
+    older version does not gain defaults that it never stated; a field that was set to `None` is removed.
 
     Args:
-        recorded (`Mapping`, *optional*): The object that this one was read from; `None` for a new one, which writes
-            all its fields.
+        recorded (`Mapping`, *optional*): The JSON object that this one was read from; `None` for a new object, whose
+            `to_dict` has all fields.
     """
 
     recorded: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
@@ -42,24 +43,24 @@ class Recorded:
     @classmethod
     def from_dict(cls, values: Any) -> Self:
         """
-        The object that a JSON object stands for; `null` counts as absent.
+        Build the dataclass of a JSON object; `null` counts as absent.
 
-        Of the kinds of values only those are looked at that give the record its form: lists of objects, and objects.
-        `check_record` looks at all of them.
+        Nested objects and lists of them must have that form. Types of other values are not checked here, but by
+        `check_record`.
 
         Raises:
-            `RunRecordError`: it is no object, or lacks what it cannot be without.
+            `RunRecordError`: `values` is no JSON object, or a field without a default is absent.
         """
         if not isinstance(values, Mapping):
-            raise RunRecordError(f"the run record has {shown(values)} where {_words(cls)} is expected.")
+            raise RunRecordError(f"the run record has {shown(values)} where {_description(cls)} is expected.")
         known = {one.name: _decoded(one, values[one.name]) for one in _fields(cls) if values.get(one.name) is not None}
         try:
             return cls(**known, recorded=values)
         except TypeError as error:
-            raise RunRecordError(f"the run record has {_words(cls)} that lacks a field ({error}).") from error
+            raise RunRecordError(f"the run record has {_description(cls)} that lacks a field ({error}).") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The JSON object; see the contract above."""
         if self.recorded is None:
             return {one.name: _encoded(getattr(self, one.name)) for one in _fields(type(self))}
         values = dict(self.recorded)
@@ -99,7 +100,7 @@ def _encoded(value: Any) -> Any:
     return [_encoded(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _words(kind: type) -> str:
+def _description(kind: type) -> str:
     return f"an object with the fields of `{kind.__name__}`"
 
 

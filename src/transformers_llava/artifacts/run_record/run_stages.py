@@ -1,4 +1,4 @@
-"""Hold the record of a run: its stages, the first one first, each with what it was made of and what came of it."""
+"""Hold the record of a run: its training stages in order, each with its inputs, its settings and its results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,27 +26,28 @@ class Stage(Recorded):
     One stage of training.
 
     Args:
-        stage (`str`, *optional*): What the recipe calls it.
-        recipe (`Mapping`): What the user wrote; names and values are those of a recipe.
-        configuration (`Mapping`): Every field of the recipe as it was in force.
-        components (`tuple[TrainedComponent]`): What was trained of which.
-        data (`DataCounts`): What became of the records.
-        seed (`int`, *optional*): Of all random choices.
-        versions (`Mapping`): Packages with a part in the result -> version.
-        hardware (`Hardware`): What kind of machine it was.
-        progress (`Progress`): How far it has come.
-        loss_history (`Sequence[Mapping]`): What was logged, step by step; `losses` gives its losses.
+        schema_version (`int`): Version of the format of `run.json`.
+        stage (`str`, *optional*): The `stage` field of the recipe, such as `align`; see also `name`.
+        recipe (`Mapping`): The fields of the recipe that the user set, in the file or by flags.
+        configuration (`Mapping`): All fields of the recipe, defaults included.
+        components (`tuple[TrainedComponent]`): Total and trained parameters of each component.
+        data (`DataCounts`): How many records were used and dropped.
+        seed (`int`, *optional*): Seed of all random choices.
+        versions (`Mapping`): Package -> version, of those that can change the weights.
+        hardware (`Hardware`): The kind of machine.
+        progress (`Progress`): Steps, tokens and seconds so far.
+        loss_history (`list[Mapping]`): What the trainer logged, one mapping per logged step; see also `losses`.
         weights (`Mapping`): Weight file -> SHA-256.
-        weights_sha256 (`str`, *optional*): One digest for them, see `artifacts.digests`.
-        tensors (`Mapping`): Tensor -> SHA-256; the same in another layout or sharding.
-        command (`str`, *optional*): The line that a user typed.
-        base_models (`tuple[BaseModel]`): What it started from.
-        mixture (`Mixture`, *optional*): What `train_data` named, as a mixture file has it.
-        mixture_lock (`dict`, *optional*): The lock of the mixture, a document of `data.mixture.lock`; none of a
-            stream.
-        chat_template (`str`, *optional*): The text of a template that came from a file of the user's own.
-        environment (`Mapping`): Every installed package -> version.
-        number (`int`): Its place in the run, from 1; of a single stage 1.
+        weights_sha256 (`str`, *optional*): One digest for all weight files, see `artifacts.digests.file_digests`.
+        tensors (`Mapping`): Tensor -> SHA-256, which does not depend on how tensors are spread over files.
+        command (`str`, *optional*): The command line.
+        base_models (`tuple[BaseModel]`): The models that the stage started from.
+        mixture (`Mixture`, *optional*): The content of `train_data`, read from the mixture file if it names one.
+        mixture_lock (`dict`, *optional*): The lock of the mixture, a document of `data.mixture.lock`; `None` if the
+            data were streamed.
+        chat_template (`str`, *optional*): The text of a chat template that is not packaged.
+        environment (`Mapping`): Package -> version, of all that were installed.
+        number (`int`, *optional*, defaults to 1): Position in the run, from 1. Not in JSON: `RunRecord` numbers them.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -74,10 +75,10 @@ class Stage(Recorded):
     @property
     def name(self) -> str:
         """
-        Such as `1_align`; safe as a part of a path, whoever wrote the record.
+        Number and stage, such as `1_align`; safe as a part of a path even if the record came from the Hub.
 
         Raises:
-            `RunRecordError`: what the recipe calls it cannot be part of a path.
+            `RunRecordError`: `stage` cannot be part of a path.
         """
         try:
             return f"{self.number}_{checked_name(self.stage or 'train', 'the name of a stage')}"
@@ -85,22 +86,22 @@ class Stage(Recorded):
             raise RunRecordError(str(error)) from error
 
     def is_previous_output(self, base: BaseModel) -> bool:
-        """Whether a base model of this stage is what the stage before has written."""
+        """Whether `base` is the output of the previous stage, the only checkpoint that a later stage starts from."""
         return base.role == "checkpoint" and self.number > 1
 
     @property
     def own_bases(self) -> list[BaseModel]:
-        """The base models but for the output of the stage before."""
+        """The base models without the output of the previous stage."""
         return [base for base in self.base_models if not self.is_previous_output(base)]
 
     @property
     def sources(self) -> tuple[MixtureSource, ...]:
-        """Of the mixture."""
+        """The sources of the mixture; none if no mixture is recorded."""
         return () if self.mixture is None else self.mixture.sources
 
     @property
     def proportions_of_tokens(self) -> dict[str, float | None]:
-        """Source -> its share of the tokens, from 0 to 1, as far as the lock has counted them."""
+        """Name of a source -> its share of all tokens, from 0 to 1; `None` if the lock does not state it."""
         sources = (self.mixture_lock or {}).get("sources", ())
         return {source["name"]: source.get("proportion_of_tokens") for source in sources}
 
@@ -113,15 +114,15 @@ class Stage(Recorded):
 @dataclass(frozen=True)
 class RunRecord:
     """
-    The stages of a run, the first one first; the last one is the run's own, the others it found recorded.
+    All stages that led to a checkpoint, in order. `own` is the last one, whose training wrote this record; the others
+    were read from the `run.json` of the checkpoint that it started from.
 
-    Contract: nothing in `run.json` names a machine, a user or a path of this machine (`write_run_record` cuts them),
-    so that it can be published with the weights it belongs to, and two machines that do the same write the same
-    settings.
+    Contract: nothing in `run.json` names a user, a machine or an absolute path (`write_run_record` shortens them), so
+    it can be published with its weights, and equal runs on two machines record equal settings.
 
     Args:
-        stages (`tuple[Stage]`): At least one.
-        sha256 (`str`, *optional*): Of the bytes of the file that it was read from.
+        stages (`tuple[Stage]`): At least one, numbered from 1.
+        sha256 (`str`, *optional*): SHA-256 of the `run.json` that it was read from by `read_checked_record`.
     """
 
     stages: tuple[Stage, ...]
@@ -129,30 +130,30 @@ class RunRecord:
 
     @property
     def own(self) -> Stage:
-        """The last stage."""
+        """The last stage, which wrote this record."""
         return self.stages[-1]
 
     @property
     def previous(self) -> tuple[Stage, ...]:
-        """The stages before."""
+        """All stages but the last."""
         return self.stages[:-1]
 
     def before(self, stage: Stage) -> Stage:
-        """The stage before another one."""
+        """The stage that ran before `stage`, which must not be the first."""
         assert stage.number > 1, "there is none before the first"
         return self.stages[stage.number - 2]
 
     def with_own(self, **changes: Any) -> Self:
-        """The same run with other fields of its last stage."""
+        """A copy of the record with fields of its last stage replaced."""
         return replace(self, stages=(*self.previous, replace(self.own, **changes)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """
-        The record that a JSON object stands for, such as one of an older version.
+        Build the record of a parsed `run.json`, in which the last stage holds the earlier ones as `previous`.
 
         Raises:
-            `RunRecordError`: it does not have the form of a record.
+            `RunRecordError`: `values` does not have the form of a record.
         """
         before = values.get("previous") or []
         if not isinstance(before, list):
@@ -162,7 +163,7 @@ class RunRecord:
         return cls(tuple(replace(stage, number=number) for number, stage in enumerate(stages, start=1)))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The JSON object: the fields of the last stage, and the earlier stages as `previous`."""
         return {**self.own.to_dict(), "previous": [stage.to_dict() for stage in self.previous]}
 
 
