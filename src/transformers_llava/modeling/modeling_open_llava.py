@@ -21,7 +21,7 @@ from .labels import mask_image_positions, masking_forward
 from .language_head import balance_experts, project_hidden_states, read_setting, select_positions, supervised_loss
 from .loading.offloading import keep_newline_in_memory, loaded_newline
 from .loading.weight_files import adapt_state_dict, refused_pickle
-from .packs.pack_mask import mask_of_pack
+from .packs.pack_mask import build_pack_mask
 from .remote_code import add_remote_code
 from .vision.image_features import (
     ImageSizes,
@@ -248,7 +248,7 @@ class OpenLlavaModel(OpenLlavaPreTrainedModel):
         elif input_ids is not None and input_ids.shape[1] > 1:
             check_no_image(input_ids == self.config.image_token_id, is_training=self.training)
         if kwargs.get("cu_seq_lens_q") is not None:
-            attention_mask = mask_of_pack(
+            attention_mask = build_pack_mask(
                 self.language_model, inputs_embeds, attention_mask, position_ids, past_key_values
             )
             use_cache = False

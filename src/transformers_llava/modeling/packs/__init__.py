@@ -1,1 +1,1 @@
-"""Keep the documents of a packed row apart."""
+"""Keep the documents of a packed row apart: attention without a mask, and a probe of the decoder."""

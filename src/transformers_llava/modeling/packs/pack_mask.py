@@ -1,4 +1,4 @@
-"""Build the mask that a decoder needs for a packed row, or refuse where its documents would not be kept apart."""
+"""Build the mask that a decoder needs for a packed row, or refuse a row whose documents it would mix."""
 
 import inspect
 
@@ -14,7 +14,7 @@ from .varlen_attention import VARLEN, no_mask
 logger = logging.get_logger(__name__)
 
 
-def mask_of_pack(
+def build_pack_mask(
     decoder: PreTrainedModel,
     inputs_embeds: torch.Tensor,
     attention_mask: torch.Tensor | None,
@@ -22,16 +22,22 @@ def mask_of_pack(
     past_key_values: Cache | None,
 ) -> torch.Tensor | None:
     """
-    The mask to give to `decoder` for a pack: an empty one for `varlen`, none where the decoder builds it by positions.
+    Build the attention mask with which `decoder` keeps the documents of a pack apart.
 
     Args:
         decoder (`PreTrainedModel`): The language model without its head.
-        inputs_embeds (`torch.Tensor` of shape `(1, sequence_length, hidden_size)`)
-        attention_mask, position_ids, past_key_values: What the pack came with.
+        inputs_embeds (`torch.Tensor` of shape `(1, sequence_length, hidden_size)`): The embedded pack.
+        attention_mask (`torch.Tensor`, *optional*): Must be `None`, see below.
+        position_ids (`torch.Tensor` of shape `(1, sequence_length)`): Restart at 0 with every document.
+        past_key_values (`Cache`, *optional*): Must be `None`, see below.
+
+    Returns:
+        `torch.Tensor`, *optional*: For `varlen` the mask without elements of [`no_mask`], as `cu_seq_lens_q` has the
+        borders; else `None`, with which transformers builds a mask from the positions that restart.
 
     Raises:
-        ValueError: If the documents would be read across their borders: a mask, a cache, no positions, or a decoder
-            that [`check_documents_apart`] catches at it.
+        ValueError: The documents would be mixed: there is a mask or a cache, there are no positions, the decoder takes
+            none, or [`check_documents_apart`] finds a leak.
     """
     wrong = [
         name
@@ -45,10 +51,10 @@ def mask_of_pack(
     if wrong:
         raise ValueError(
             f"A pack (`cu_seq_lens_q`) came with {' and '.join(wrong)}; its documents would then be read across "
-            "their borders without a word. Give restarting `position_ids` and neither mask nor cache, as "
+            "their borders, with no error. Give restarting `position_ids` and neither mask nor cache, as "
             "PackedCollator does."
         )
-    if not _takes_documents(decoder):
+    if not _takes_positions(decoder):
         raise ValueError(
             f"A decoder of type {decoder.config.model_type!r} does not keep the documents of a pack apart, so "
             "they would be read across their borders. Train it with `packed: false`."
@@ -65,10 +71,10 @@ def mask_of_pack(
     return None
 
 
-def _takes_documents(decoder: PreTrainedModel) -> bool:
-    """Whether positions and borders reach its attention at all; what becomes of them there only a probe can tell."""
+def _takes_positions(decoder: PreTrainedModel) -> bool:
+    """Whether positions and borders reach the attention at all; whether it obeys them only the probe can tell."""
     takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
     return takes_positions and bool(decoder._supports_attention_backend)
 
 
-__all__ = ["mask_of_pack"]
+__all__ = ["build_pack_mask"]

@@ -1,12 +1,11 @@
 """Attend over packed documents without a mask: `attn_implementation="varlen"`.
 
 On CUDA it is `torch.nn.attention.varlen`, the flash kernels that ship in torch; elsewhere SDPA document by document,
-which is slow and exact and therefore also the oracle in tests. Inputs that are not packed (generation, padded
-batches, the vision tower) take the library's own SDPA path.
+which is slow but exact, so that tests compare with it. Inputs that are not packed (generation, padded batches, the
+vision tower) take transformers' own SDPA path.
 """
 
 import inspect
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +25,7 @@ VARLEN = "varlen"
 
 
 def register_varlen_attention() -> None:
-    """Adds `varlen` to the attention implementations that `from_pretrained` accepts, for every model."""
+    """Add `varlen` to the attention implementations that `from_pretrained` accepts, for every model."""
     AttentionInterface.register(VARLEN, varlen_attention)
     AttentionMaskInterface.register(VARLEN, sdpa_mask)
 
@@ -45,18 +44,25 @@ def varlen_attention(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """
-    Causal attention inside each document of a pack.
+    Attend causally inside each document of a pack; the signature is that of transformers' `AttentionInterface`.
 
     Args:
+        module (`torch.nn.Module`): The attention layer; read only for inputs that are not packed.
         query (`torch.Tensor` of shape `(1, num_heads, sequence_length, head_dim)`)
         key, value (`torch.Tensor` of shape `(1, num_key_value_heads, sequence_length, head_dim)`)
-        attention_mask: Ignored for packs; [`no_mask`] stands in for one.
+        attention_mask (`torch.Tensor`, *optional*): Ignored for packs, which come with [`no_mask`].
+        scaling (`float`, *optional*, defaults to `head_dim ** -0.5`): Factor of the scores.
+        dropout (`float`, *optional*, defaults to 0.0): Rate; above 0 the flash kernels cannot be used.
+        sliding_window (`int`, *optional*): Number of last tokens that a token sees, itself included; all by default.
         cu_seq_lens_q (`torch.Tensor` of shape `(num_documents + 1,)`, *optional*): Where documents start and end:
             `[0, 3, 8]` are documents of 3 and 5 tokens. Without it the input is not packed.
-        max_length_q (`int`, *optional*): Longest document.
+        max_length_q (`int`, *optional*): Tokens of the longest document; needed by the flash kernels.
 
     Returns:
         `torch.Tensor` of shape `(1, sequence_length, num_heads, head_dim)`, and `None` for the weights.
+
+    Raises:
+        ValueError: The pack has several rows or a cache, or the layer uses a soft cap or attention sinks.
     """
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(
@@ -87,7 +93,7 @@ def varlen_attention(
         )
     borders = cu_seq_lens_q.tolist()
     documents = [
-        _document(
+        _attend_to_document(
             query[:, :, start:end], key[:, :, start:end], value[:, :, start:end], scaling, dropout, sliding_window
         )
         for start, end in pairwise(borders)
@@ -97,7 +103,7 @@ def varlen_attention(
 
 def no_mask(inputs: torch.Tensor) -> torch.Tensor:
     """
-    A mask without elements.
+    A boolean mask without elements, of shape `(1, 1, 0, 0)`.
 
     Contract: transformers hands a 4-dimensional mask on to the attention function as it is. With this one it neither
     builds the dense `(sequence_length, sequence_length)` block mask of a pack, which costs more than half of a decoder
@@ -110,17 +116,18 @@ def _has_flash(device: torch.device) -> bool:
     return device.type == "cuda" or stands_for_gpu()
 
 
-def _in_flash_precision(*states: torch.Tensor) -> Iterable[torch.Tensor]:
+def _in_flash_precision(*states: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """
-    What autocast would make of queries, keys and values; with fp32 weights, rotary embeddings leave two of them fp32.
+    Cast queries, keys and values to the dtype of autocast, as SDPA does by itself.
 
-    SDPA casts for itself. The flash kernels take 16 bits only and know nothing of autocast.
+    The flash kernels take 16 bits only and are not known to autocast; rotary embeddings leave queries and keys in fp32
+    where the weights are fp32.
     """
     device = states[0].device
     if not _has_flash(device) or not torch.is_autocast_enabled(device.type):
         return states
     dtype = torch.get_autocast_dtype(device.type)
-    return [state.to(dtype) for state in states]
+    return tuple(state.to(dtype) for state in states)
 
 
 def _flash(
@@ -135,6 +142,7 @@ def _flash(
     from torch.nn.attention.varlen import varlen_attn
 
     groups = query.shape[1] // key.shape[1]
+    # (left, right) tokens beside a token itself: a window of 4 is (3, 0); no window is (-1, 0), all to the left.
     settings: dict[str, Any] = {"scale": scaling, "window_size": ((sliding_window or 0) - 1, 0)}
     if groups > 1:
         if "enable_gqa" in inspect.signature(varlen_attn).parameters:
@@ -148,7 +156,7 @@ def _flash(
     return output
 
 
-def _document(
+def _attend_to_document(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -159,8 +167,9 @@ def _document(
     length = query.shape[2]
     window = None
     if sliding_window is not None and length > sliding_window:
-        ages = torch.arange(length, device=query.device)[:, None] - torch.arange(length, device=query.device)
-        window = (ages >= 0) & (ages < sliding_window)
+        positions = torch.arange(length, device=query.device)
+        distances = positions[:, None] - positions  # (length, length): how far back the key lies
+        window = (distances >= 0) & (distances < sliding_window)
     return functional.scaled_dot_product_attention(
         query,
         key,
