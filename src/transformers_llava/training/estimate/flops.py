@@ -65,14 +65,13 @@ def flops_per_example(
 
 
 def _tower(model: OpenLlavaForConditionalGeneration, data: DataShape) -> float:
-    """Forward, up to the layer whose features are read; later layers are not computed."""
+    """Forward: the tower was built without the layers that nothing reads."""
     vision, tower = model.config.vision_config, model.model.vision_tower
-    layers = {name: p.numel() for name, p in tower.named_parameters() if ".layers." in name and p.dim() == 2}
-    share = model.config.num_vision_layers / vision.num_hidden_layers
+    layers = sum(p.numel() for name, p in tower.named_parameters() if ".layers." in name and p.dim() == 2)
     patches = _patches(model)
-    per_tile = 2 * sum(layers.values()) * patches + 4 * patches**2 * vision.hidden_size * vision.num_hidden_layers
+    attention = 4 * patches**2 * vision.hidden_size * model.config.num_vision_layers
     embedding = 2 * 3 * vision.patch_size**2 * vision.hidden_size * patches
-    return data.image_share * data.tiles * (share * per_tile + embedding)
+    return data.image_share * data.tiles * (2 * layers * patches + attention + embedding)
 
 
 def _patches(model: OpenLlavaForConditionalGeneration) -> int:
