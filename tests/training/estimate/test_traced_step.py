@@ -1,18 +1,23 @@
 """What a traced step counts, against what torch counts and the allocator holds when the same step really runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tests.tiny import make_config
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from transformers_llava import OpenLlavaForConditionalGeneration
+from transformers_llava.training.estimate.dry_run import dry_run
 from transformers_llava.training.estimate.gpus import find_gpu
 from transformers_llava.training.estimate.recipe_shapes import DataShape
 from transformers_llava.training.estimate.trace import step as traced_step
+from transformers_llava.training.estimate.trace.device_reads import refuse_reads
 from transformers_llava.training.estimate.trace.fake_parts import collate_encoded, typical_examples
 from transformers_llava.training.estimate.trace.live_bytes import LiveBytes
 from transformers_llava.training.estimate.trace.operators import OperatorCounter, OperatorKey, OperatorTotals
@@ -22,6 +27,7 @@ from transformers_llava.training.estimate.trace.traced_step import TracedStep
 from transformers_llava.training.model.components import apply_component_config, lora_config
 from transformers_llava.training.model.gradient_checkpointing import limit_checkpointing
 from transformers_llava.training.recipe.recipe import Recipe
+from transformers_llava.training.recipe.recipe_error import RecipeError
 
 
 H100 = find_gpu("H100 80 GB")
@@ -173,6 +179,30 @@ def test_four_bits_take_half_a_byte_a_weight(checkpoint: Path) -> None:
     before, after = traced(plain), traced(quantized)
     linear = 4 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96)  # weights of four layers: q, o; k, v; gate, up, down
     assert before.peak.weights - after.peak.weights == pytest.approx(linear * (4 - 0.516), rel=0.02)
+
+
+def test_a_step_that_reads_a_value_is_refused_and_its_line_named(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reading(traced_step._Tracer):
+        def compute_loss(self, *args, **kwargs):
+            loss = super().compute_loss(*args, **kwargs)
+            assert loss.item() > 0
+            return loss
+
+    monkeypatch.setattr(traced_step, "_Tracer", Reading)
+    file = tmp_path / "recipe.yaml"
+    values = {"stage": "instruct", "model_name_or_path": str(checkpoint), "attn_implementation": "sdpa", **INSTRUCT}
+    file.write_text(yaml.safe_dump(values | {"packed": False, "report_to": "none"}))
+    line = Reading.compute_loss.__code__.co_firstlineno + 2
+    with pytest.raises(RecipeError, match=rf"test_traced_step.py:{line} .*compute_loss.*assert loss.item\(\) > 0"):
+        dry_run(file, [], backend="single_gpu", num_gpus=1)
+
+
+@pytest.mark.parametrize("read", [lambda x: bool((x > 0).any()), lambda x: x[x > 0], lambda x: x.tolist()])
+def test_every_way_to_read_a_value_is_refused(read: Callable[[torch.Tensor], object]) -> None:
+    with pytest.raises(RecipeError, match="waits for the device"), refuse_reads(), FakeTensorMode():
+        read(torch.ones(3))
 
 
 def test_operators_are_counted_with_their_bytes() -> None:

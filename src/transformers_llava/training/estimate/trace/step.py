@@ -21,6 +21,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers_llava.data.tokens.counting import ExampleLength
 from transformers_llava.modeling.gpu_stand_in import cpu_stands_for_gpu
 from transformers_llava.training.estimate.recipe_shapes import DataShape, plan_config
+from transformers_llava.training.estimate.trace.device_reads import refuse_reads
 from transformers_llava.training.estimate.trace.fake_parts import (
     collate_encoded,
     fake_batch,
@@ -57,7 +58,7 @@ def trace_step(recipe: Recipe, data: DataShape, *, backend: str, num_gpus: int) 
         num_gpus (`int`): Processes. This one is the first of them; the others exist in name.
 
     Raises:
-        `torch._subclasses.fake_tensor.DataDependentOutputException`: the step waits for a value of the device.
+        `RecipeError`: the step waits for a value of the device; it names the line.
     """
     assert backend in TRACED_BACKENDS, backend
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -66,7 +67,7 @@ def trace_step(recipe: Recipe, data: DataShape, *, backend: str, num_gpus: int) 
     args = recipe.sft
     examples = typical_examples(args.per_device_train_batch_size, data, trainer.model.config)
     batch = collate_encoded(examples, trainer.processing_class, packed=recipe.data.packed)
-    with _processes(num_gpus if backend == "fsdp2" else 1) as mesh, cpu_stands_for_gpu(), mode:
+    with _processes(num_gpus if backend == "fsdp2" else 1) as mesh, cpu_stands_for_gpu(), refuse_reads(), mode:
         _wrap(trainer, mesh)
         trainer.create_optimizer()
         trainer.current_gradient_accumulation_steps = args.gradient_accumulation_steps
