@@ -1,6 +1,9 @@
 """What a traced step counts, against what torch counts and the allocator holds when the same step really runs."""
 
+import json
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from forked import Forked, wait_for_all
 from transformers_llava import OpenLlavaForConditionalGeneration
 from transformers_llava.training.estimate.dry_run import dry_run
 from transformers_llava.training.estimate.gpus import find_gpu
@@ -53,24 +57,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def values_of(checkpoint: Path, components: dict, **changes) -> dict:
+    return {
+        "stage": "instruct",
+        "model_name_or_path": str(checkpoint),
+        "attn_implementation": "sdpa",
+        "train_data": "none",
+        "packed": False,
+        "use_cpu": True,
+        "bf16": False,
+        "output_dir": "unused",
+        "per_device_train_batch_size": 4,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        **components,
+        **changes,
+    }
+
+
 def recipe_of(checkpoint: Path, components: dict, **changes) -> Recipe:
-    return Recipe.from_dict(
-        {
-            "stage": "instruct",
-            "model_name_or_path": str(checkpoint),
-            "attn_implementation": "sdpa",
-            "train_data": "none",
-            "packed": False,
-            "use_cpu": True,
-            "bf16": False,
-            "output_dir": "unused",
-            "per_device_train_batch_size": 4,
-            "gradient_checkpointing": False,
-            "report_to": "none",
-            **components,
-            **changes,
-        }
-    )
+    return Recipe.from_dict(values_of(checkpoint, components, **changes))
 
 
 def real_step(recipe: Recipe, folder: Path) -> tuple[int, int]:
@@ -171,6 +177,29 @@ def test_sharding_divides_what_lasts_and_gathers_what_is_used(checkpoint: Path) 
     assert weights < gathered < 6 * weights
     assert "c10d._reduce_scatter_base_" in sharded.communicated
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True}], ids=["kept", "checkpointed"])
+def test_a_trace_of_two_ranks_sends_what_two_real_processes_send(
+    checkpoint: Path, tmp_path: Path, changes: dict
+) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(values_of(checkpoint, INSTRUCT, **changes)))
+    (tmp_path / "data.json").write_text(json.dumps(asdict(DATA)))
+    command = [sys.executable, "-m", "distributed.sharded_step"]
+    environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    logs = [tmp_path / f"log_{rank}.txt" for rank in range(2)]
+    processes = [Forked([*command, str(rank), str(tmp_path)], environment, log) for rank, log in enumerate(logs)]
+    try:
+        wait_for_all(processes, timeout=300)
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.poll() for process in processes] == [0, 0], "".join(log.read_text()[-3000:] for log in logs)
+    real = [json.loads((tmp_path / f"collectives_{rank}.json").read_text()) for rank in range(2)]
+    step = traced(recipe_of(checkpoint, INSTRUCT, **changes), backend="fsdp2", num_gpus=2)
+    fake = sorted([k.name, t.calls, t.bytes] for k, t in step.operators.items() if k.kind == "communication")
+    assert any("allgather" in name for name, *_ in fake)
+    assert real == [fake, fake]
 
 
 def test_four_bits_take_half_a_byte_a_weight(checkpoint: Path) -> None:

@@ -19,6 +19,7 @@ _ATEN = torch.ops.aten
 _FREE = {"_unsafe_view", "detach", "alias", "device", "empty", "empty_like", "empty_strided", "new_empty"}
 _FREE |= {
     "wait_tensor",
+    "_wrap_tensor_autograd",
     "resize_",
     "set_",
     "new_empty_strided",
