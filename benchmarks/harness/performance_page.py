@@ -17,7 +17,7 @@ from benchmarks.harness.results import ROOT, read_results
 
 PAGE = ROOT / "docs" / "reference" / "performance.md"
 GPU_RESULTS = ROOT / "benchmarks" / "results" / "gpu"
-MEASURED = ROOT / "src" / "transformers_llava" / "training" / "planning" / "measured.json"  # travels in the wheel
+MEASURED = ROOT / "src" / "transformers_llava" / "training" / "estimate" / "measured.json"  # travels in the wheel
 TITLES = {
     "packed_training": "Training step: packed against padded",
     "vision_tower": "Vision tower: cut, and without a graph where it is frozen",
@@ -158,7 +158,8 @@ def _gpu() -> str:
         text.append(
             "Not yet: no GPU was at hand. The suite is ready (`make gpu`, see "
             "[`benchmarks/gpu/README.md`](../../benchmarks/gpu/README.md)); its dry run on small shapes is part of "
-            "the tests. Nothing is estimated here; `llava train --dry_run` plans with an assumption and says so.\n"
+            "the tests. Nothing is estimated here; `llava train --dry_run` plans with an assumption and says so: "
+            "[traced plans](traced_plans.md).\n"
         )
     rows = ["| claim | state | command |", "|---|---|---|"]
     for claim in CLAIMS:

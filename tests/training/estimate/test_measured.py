@@ -4,10 +4,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.harness import performance_page, traced_plans
 from transformers_llava.packaged import file_or_packaged
 from transformers_llava.training.estimate.dry_run import ASSUMED_MFU, Plan, format_plan, make_plan
 from transformers_llava.training.estimate.gpus import GPUS, find_gpu
-from transformers_llava.training.estimate.measured import MeasuredShare, find_share, read_measured
+from transformers_llava.training.estimate.measured import MEASURED_FILE, MeasuredShare, find_share, read_measured
 from transformers_llava.training.recipe.recipe import Recipe
 from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 
@@ -15,10 +16,10 @@ from transformers_llava.training.recipe.recipe_file import apply_flags, read_rec
 SHARE = MeasuredShare("NVIDIA H200", 2, 0.5, "packed", "2026-12-01", "python -m benchmarks.gpu.training", "a/b.json")
 
 
-def plan_of(recipe: str) -> Plan:
+def plan_of(recipe: str, backend: str = "fsdp2") -> Plan:
     values = apply_flags(read_recipe(file_or_packaged("recipe", recipe)), [])
     values |= {"bf16": False, "fp16": False, "use_cpu": True, "output_dir": "output"}
-    return make_plan(Recipe.from_dict(values), backend="fsdp2", num_gpus=8)
+    return make_plan(Recipe.from_dict(values), backend=backend, num_gpus=8)
 
 
 def test_without_a_measurement_the_page_says_that_it_assumes() -> None:
@@ -49,6 +50,23 @@ def test_the_file_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert read_measured(file) == []
     file.write_text(json.dumps([asdict(SHARE)]))
     assert read_measured(file) == [SHARE]
+
+
+def test_the_planner_reads_what_the_performance_page_writes() -> None:
+    assert performance_page.MEASURED == MEASURED_FILE
+
+
+def test_the_page_of_traced_plans_is_of_both_stages_of_both_sizes() -> None:
+    """Of the steps and memory it says what a plan by formula says too; tracing all four again would take a minute."""
+    page = traced_plans.PAGE.read_text()
+    assert page.startswith(traced_plans.HEADER)
+    for size in traced_plans.PUBLISHED:
+        for stage, backend in traced_plans.STAGES.items():
+            section = page.partition(f"\n## llava-v1.5/{size}/{stage}\n")[2].partition("\n## ")[0]
+            plan = plan_of(f"llava-v1.5/{size}/{stage}", backend)
+            steps = f"{plan.num_steps:,} of {plan.global_batch} examples on 8 GPU(s), {backend}"
+            assert steps in section
+            assert f"per example   {plan.flops.computed / 1e12:.2f} TFLOP" in section
 
 
 def test_cards_of_one_model_have_one_peak_and_names_of_their_own() -> None:

@@ -200,6 +200,11 @@ def dry_run(recipe: Path, flags: list[str], *, backend: str, num_gpus: int) -> s
     Raises:
         `RecipeError`: the recipe cannot be planned, or run.
     """
+    return format_plan(plan_file(recipe, flags, backend=backend, num_gpus=num_gpus))
+
+
+def plan_file(recipe: Path, flags: list[str], *, backend: str, num_gpus: int) -> Plan:
+    """The traced plan of a recipe's file with flags laid over it; raises as [`dry_run`]."""
     from transformers_llava.training.recipe.recipe_file import apply_flags, read_recipe
 
     values: dict[str, Any] = apply_flags(read_recipe(recipe), flags)
@@ -207,7 +212,7 @@ def dry_run(recipe: Path, flags: list[str], *, backend: str, num_gpus: int) -> s
     values |= {"bf16": half, "fp16": False, "tf32": None, "use_cpu": True}  # planned here, run elsewhere
     values.setdefault("output_dir", "output")
     values.setdefault("train_data", "none")
-    return format_plan(make_plan(Recipe.from_dict(values), backend=backend, num_gpus=num_gpus, trace=True))
+    return make_plan(Recipe.from_dict(values), backend=backend, num_gpus=num_gpus, trace=True)
 
 
 def _hours_title(measured: dict[Gpu, MeasuredShare | None]) -> str:
@@ -227,4 +232,4 @@ def _fit(plan: Plan, gpu: Gpu) -> str:
     return "" if share <= _USABLE else f"   does not fit ({plan.peak_bytes / 1e9:.0f} GB)"
 
 
-__all__ = ["ASSUMED_MFU", "Plan", "dry_run", "format_plan", "make_plan", "warnings"]
+__all__ = ["ASSUMED_MFU", "Plan", "dry_run", "format_plan", "make_plan", "plan_file", "warnings"]
