@@ -47,7 +47,7 @@ def _strings(env: dict[str, Any]) -> dict[str, str]:
 def run_processes(folder: Path, cases: list[dict[str, Any]], name: str) -> None:
     """Two processes of one machine, with the variables that `torchrun` would give them."""
     file = _write(folder, cases)
-    env = {**_QUIET, **environment_of(name), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    env = {**_QUIET, **environment_of(name), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     env |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     command = [sys.executable, "-m", "distributed.worker", str(file)]
     logs = [folder / f"log_{rank}.txt" for rank in range(2)]
@@ -73,7 +73,7 @@ def run_machines(folder: Path, cases: list[dict[str, Any]]) -> None:
 def command_of(folder: Path, cases: list[dict[str, Any]], *options: str) -> list[str]:
     """`torchrun` of the worker, with its cases written into `folder`."""
     file = _write(folder, cases)
-    launcher = [sys.executable, "-m", "torch.distributed.run", *options, "--master_port", str(_free_port())]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *options, "--master_port", str(free_port())]
     return [*launcher, str(WORKER), str(file)]
 
 
@@ -105,7 +105,7 @@ def _finish(processes: list[subprocess.Popen[str]]) -> None:
 _QUIET = {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "20000", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -19,7 +19,7 @@ COMMANDS = {
     "convert": "convert a checkpoint: original, LoRA, projector, llava-hf; and to the built-in layout",
     "data": "lock and verify the data of a mixture, and say where to fetch it",
     "serve": "answer over HTTP, as OpenAI's API does",
-    "evaluate": "list benchmarks, score what a model answered to them, and explain a gap",
+    "evaluate": "ask a model what benchmarks ask, score its answers, and explain a gap",
     "inspect": "look at data, templates and models",
     "publish": "send a checkpoint to the Hub, with card, mixture, recipe and licenses",
     "verify": "check a publication: files, recipe, licenses, data, and training again",

@@ -105,7 +105,10 @@ def rescore(
     questions = read_questions(task, protocol, data_root, rows=rows)
     if header.num_questions < header.num_available:  # a limit: the others were not to be asked
         questions = tuple(question for question in questions if question.key in file.texts)
-    result = scorer_of(scorer)(questions, file.texts)
+    texts = file.texts
+    if not any(text.strip() for text in texts.values()):  # a rule may take an empty answer for yes
+        texts = {}
+    result = scorer_of(scorer)(questions, texts)
     return result, _record(task, protocol, file, Path(path), result, seed)
 
 
@@ -113,7 +116,8 @@ def _record(
     task: Task, protocol: Protocol, file: PredictionsFile, path: Path, result: TaskResult | None, seed: int
 ) -> ResultRecord:
     header, described = file.header, task.protocol(protocol)
-    notes = [*file.notes, *(result.notes if result else ())]
+    notes = [] if any(text.strip() for text in file.texts.values()) else ["the model answered nothing at all."]
+    notes += [*file.notes, *(result.notes if result else ())]
     if described.scored != "here":
         notes.append(f"not scored here, but by a {described.scored}: {described.note}.")
     elif described.note:
@@ -127,7 +131,7 @@ def _record(
         model_revision=header.model_revision,
         decoding=dict(header.decoding),
         num_questions=header.num_questions,
-        num_unanswered=file.num_missing,
+        num_unanswered=file.num_missing if result is None else result.num_unanswered,
         is_partial=file.is_partial,
         headline=described.headline if result else None,
         scores=tuple(_score(score, seed) for score in result.scores) if result else (),

@@ -91,13 +91,23 @@ class Task:
         Raises:
             `TaskError`: There is no such protocol.
         """
-        for known in PROTOCOLS:
-            if name == known:
-                return self.protocols[known]
-        raise TaskError(
-            f"there is no protocol {name!r}, so it is not known how to ask {self.name}. There are: "
-            f"{', '.join(PROTOCOLS)}; numbers of the two cannot be compared."
-        )
+        return self.protocols[protocol_named(name)]
+
+
+def protocol_named(name: str) -> Protocol:
+    """
+    One of the two protocols.
+
+    Raises:
+        `TaskError`: There is no such protocol.
+    """
+    for known in PROTOCOLS:
+        if name == known:
+            return known
+    raise TaskError(
+        f"there is no protocol {name!r}, so it is not known how to ask. There are: {', '.join(PROTOCOLS)}; numbers of "
+        "the two cannot be compared."
+    )
 
 
 def load_task(name_or_file: str) -> Task:
@@ -171,4 +181,13 @@ def _check(document: dict[str, Any], kind: type, added: set[str], place: str) ->
             raise TaskError(f"{place} has {value!r} as `{name}`, which is not what stands there.")
 
 
-__all__ = ["PROTOCOLS", "ScoredWhere", "Task", "TaskError", "TaskProtocol", "load_task", "load_tasks"]
+__all__ = [
+    "PROTOCOLS",
+    "ScoredWhere",
+    "Task",
+    "TaskError",
+    "TaskProtocol",
+    "load_task",
+    "load_tasks",
+    "protocol_named",
+]

@@ -106,11 +106,26 @@ class ImageAnswerer:
         self, questions: Sequence[str], *, batch_size: int | None = None, **kwargs: Any
     ) -> list[torch.Tensor]:
         """New token ids `(num_new_tokens,)` of each answer, padded on the right within a batch."""
+        return self.generate_ids([self._text_ids(question) for question in questions], batch_size=batch_size, **kwargs)
+
+    @torch.inference_mode()
+    def generate_ids(
+        self, prompts: Sequence[Sequence[int]], *, batch_size: int | None = None, **kwargs: Any
+    ) -> list[torch.Tensor]:
+        """
+        [`~ImageAnswerer.generate_many`] of prompts that are tokens already.
+
+        Args:
+            prompts (`Sequence[Sequence[int]]`): Each whole, as the tokenizer alone makes it: `<image>` once per image.
+
+        Raises:
+            ValueError: If a prompt does not begin as the one with which the images were read.
+        """
         self._check(kwargs)
         answers: list[torch.Tensor] = []
-        step = batch_size or max(1, len(questions)) if self._may_pad() else 1
-        for start in range(0, len(questions), step):
-            answers += self._generate(list(questions[start : start + step]), **kwargs)
+        step = batch_size or max(1, len(prompts)) if self._may_pad() else 1
+        for start in range(0, len(prompts), step):
+            answers += self._generate([self._suffix(prompt) for prompt in prompts[start : start + step]], **kwargs)
         return answers
 
     def _setting(self, name: str, kwargs: dict[str, Any]) -> Any:
@@ -140,18 +155,17 @@ class ImageAnswerer:
         """
         return all(type(layer) is DynamicLayer for layer in self._prefix.layers)
 
-    def _generate(self, questions: list[str], **kwargs: Any) -> list[torch.Tensor]:
-        suffixes = [self._suffix(question) for question in questions]
+    def _generate(self, suffixes: list[list[int]], **kwargs: Any) -> list[torch.Tensor]:
         assert all(suffixes), "the template writes something behind the images: a question, or who answers"
         longest = max(len(suffix) for suffix in suffixes)
         pad = self.processor.tokenizer.pad_token_id or 0  # any id: the mask decides
         input_ids = torch.tensor([[pad] * (longest - len(suffix)) + suffix for suffix in suffixes])
         mask = torch.tensor([[0] * (longest - len(suffix)) + [1] * len(suffix) for suffix in suffixes])
-        shared = self.prefix_ids.expand(len(questions), -1)  # (num_questions, prefix_length)
+        shared = self.prefix_ids.expand(len(suffixes), -1)  # (num_questions, prefix_length)
         input_ids = torch.cat([shared, input_ids.to(shared)], dim=1)
         mask = torch.cat([torch.ones_like(shared), mask.to(shared)], dim=1)
         cache = copy.deepcopy(self._prefix)
-        rows = len(questions) * max(self._setting(name, kwargs) or 1 for name in ("num_beams", "num_return_sequences"))
+        rows = len(suffixes) * max(self._setting(name, kwargs) or 1 for name in ("num_beams", "num_return_sequences"))
         if rows > 1:
             cache.batch_repeat_interleave(rows)
         kwargs = {"do_sample": False, **kwargs}
@@ -167,12 +181,13 @@ class ImageAnswerer:
         self.model(input_ids=self.prefix_ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **pixels)
         return cache
 
-    def _suffix(self, question: str) -> list[int]:
-        """Token ids of the prompt behind the images, which need not be looked at again."""
-        ids = self._text_ids(question)
+    def _suffix(self, prompt: Sequence[int]) -> list[int]:
+        """Token ids of a prompt behind the images, which need not be looked at again."""
+        ids = list(prompt)
         if ids[: len(self._shared_text)] != self._shared_text:
+            shown = self.processor.tokenizer.decode(ids)[:200]
             raise ValueError(
-                f"The prompt of {question!r} does not begin as the prompt with which the images were read, so their "
+                f"The prompt {shown!r} does not begin as the prompt with which the images were read, so their "
                 "keys and values would be those of another text. The chat template probably writes the question "
                 "before the images; call `model.generate` on whole prompts instead."
             )

@@ -1,4 +1,4 @@
-"""`llava evaluate`: list the benchmarks, and score predictions or an answers file of the original scripts."""
+"""`llava evaluate`: ask a model what benchmarks ask, list them, and score answers again or of the original."""
 
 import argparse
 from pathlib import Path
@@ -9,9 +9,14 @@ from transformers_llava.cli.errors import CommandError
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
-        "evaluate", help="list benchmarks, and score what a model answered to them", allow_abbrev=False
+        "evaluate",
+        help="ask a model what benchmarks ask, and score its answers",
+        epilog="Example: llava evaluate my-checkpoint --tasks pope,mme --data_root playground/data/eval --output_dir "
+        "out. The same line after an interruption goes on where it was.",
+        allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("model", nargs="?", metavar="MODEL", help="folder or Hub id to ask; needs --tasks, --output_dir")
     what.add_argument("--list", action="store_true", help="tasks: questions, where to get them, who scores them")
     what.add_argument(
         "--rescore", type=Path, metavar="OUT", help="score OUT/predictions/*.jsonl; writes evaluation.json"
@@ -24,6 +29,16 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--questions", type=Path, metavar="FILE", help="of a task of your own, for --answers")
     parser.add_argument("--scorer", default="exact_match", help="of a task of your own (default: exact_match)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap intervals (default: 0)")
+    asking = parser.add_argument_group("of MODEL")
+    asking.add_argument("--output_dir", type=Path, metavar="OUT", help="gets predictions/ and evaluation.json")
+    asking.add_argument(
+        "--protocol", default="llava-1.5", help="llava-1.5 or lmms-eval: words and rules (default: llava-1.5)"
+    )
+    asking.add_argument("--limit", type=int, metavar="N", help="the first N questions of a task; partial for good")
+    asking.add_argument("--batch_size", type=int, default=8, help="questions about one image at once (default: 8)")
+    asking.add_argument("--revision", help="of a Hub id (default: main)")
+    asking.add_argument("--device", help="cpu, cuda:0, ... (default: a GPU if there is one)")
+    asking.add_argument("--dtype", default="auto", help="auto (as stored), float32, bfloat16, ... (default: auto)")
     parser.set_defaults(run=_run)
 
 
@@ -37,6 +52,8 @@ def _run(args: argparse.Namespace) -> None:
             "the right answers lie in the benchmarks' own files. Name their folder with --data_root; `llava evaluate "
             "--list` says what lies where in it."
         )
+    elif args.model is not None:
+        _ask(args)
     elif args.compare or args.explain:
         _compare(args)
     elif args.rescore is not None:
@@ -59,6 +76,38 @@ def _list(names: str) -> None:
             note = f" ({protocol.note})" if protocol.note else ""
             where = "here" if protocol.scored == "here" else f"by a {protocol.scored}"
             print(f"  {name}: scored {where}{reported}{note}")
+
+
+def _ask(args: argparse.Namespace) -> None:
+    if args.output_dir is None or args.tasks == "all":
+        raise CommandError(
+            "to ask a model, name the tasks with --tasks, such as --tasks pope,mme, and with --output_dir the folder "
+            "for its answers."
+        )
+    import sys
+
+    from transformers_llava.evaluation.inference.evaluation_run import evaluate
+    from transformers_llava.evaluation.tasks import load_tasks, protocol_named
+
+    tasks = load_tasks(args.tasks)
+    records = evaluate(
+        args.model,
+        tasks,
+        protocol_named(args.protocol),
+        args.data_root,
+        args.output_dir,
+        limit=args.limit,
+        batch_size=args.batch_size,
+        revision=args.revision,
+        device=args.device,
+        dtype=args.dtype,
+        seed=args.seed,
+        progress=sys.stderr.isatty(),
+    )
+    for record in records:
+        _print_record(record)
+    if records:  # the first of several processes
+        print(f"written: {args.output_dir / 'evaluation.json'}")
 
 
 def _rescore(args: argparse.Namespace) -> None:

@@ -1,0 +1,1 @@
+"""Ask a model the questions of a task and keep its answers, once and restartable."""
