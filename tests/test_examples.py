@@ -37,7 +37,7 @@ def run(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_example_is_run_here() -> None:
     tested = Path(__file__).read_text()
     programs = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(programs) >= 3
+    assert len(programs) >= 4
     assert [name for name in programs if f'run("{name}"' not in tested] == []
 
 
@@ -58,9 +58,17 @@ def test_many_questions(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "Is it large? -> " in printed
 
 
-def test_finetune_on_own_data(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_finetune_on_own_data_and_publish(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     arguments = [folder / "checkpoint", folder / "train.json", folder / "images", folder / "output"]
     run("finetune_on_own_data.py", [*map(str, arguments)], monkeypatch)
     assert "the checkpoint and its run.json are in" in capsys.readouterr().out
     record = json.loads((folder / "output" / "run.json").read_text())
     assert [entry["loss"] for entry in record["loss_history"] if "loss" in entry]
+
+    publication = folder / "publication"
+    run("publish_and_verify.py", [str(folder / "output"), "me/my-llava", str(publication)], monkeypatch)
+    assert "llava verify me/my-llava" in (publication / "README.md").read_text()
+    manifest = json.loads((publication / "manifest.json").read_text())
+    assert manifest["incomplete"]  # nobody has stated what only a user can say
