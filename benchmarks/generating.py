@@ -6,11 +6,13 @@ Both models have the same random weights (CLIP of 24 layers at 336 pixels, 576 i
 the same tensors. Answers are greedy and as long as asked for. Exit status 1 if a target is missed.
 """
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from PIL import Image
 
 from benchmarks.harness.ceilings import count_flops, matmul_rate, read_rate
 from benchmarks.harness.command import main
@@ -18,10 +20,18 @@ from benchmarks.harness.models import make_pair
 from benchmarks.harness.processors import IMAGE_TOKEN_ID, VOCABULARY, make_image, make_processor
 from benchmarks.harness.results import Comparison, compared
 from benchmarks.harness.timing import take_turns
+from transformers_llava.evaluation.inference.asked_model import AskedModel
+from transformers_llava.evaluation.inference.asked_task import AskedTask
+from transformers_llava.evaluation.inference.generated_answers import Decoding
+from transformers_llava.evaluation.inference.image_groups import group_by_image
+from transformers_llava.evaluation.inference.loaded_model import LoadedModel
+from transformers_llava.evaluation.questions.question import Question
+from transformers_llava.evaluation.tasks import load_task
 from transformers_llava.generation.answering import ImageAnswerer
 
 
 QUESTIONS = ["What is this?", "Is there a person in it?", "Which colour is most of it?", "How many dogs are there?"]
+THINGS = ["dog", "fountain", "bicycle", "person", "red car", "table"]
 NUM_NEW_TOKENS = 16
 BUILTIN = "built-in LlavaForConditionalGeneration, the same tensors"
 
@@ -47,6 +57,7 @@ def measure(repeats: int, *, vision_layers: int = 24, layers: int = 6, hidden: i
             _decode(ours, builtin, _encode(processor, [QUESTIONS[0]], image), repeats),
             _batch(ours, builtin, _encode(processor, QUESTIONS, image), repeats),
             *_one_image(ours, builtin, processor, image, repeats),
+            _evaluation(ours, builtin, processor, repeats),
         ]
 
 
@@ -181,6 +192,48 @@ def _one_image(ours: Any, builtin: Any, processor: Any, image: Any, repeats: int
             **same,
         ),
     ]
+
+
+def _evaluation(ours: Any, builtin: Any, processor: Any, repeats: int) -> Comparison:
+    """As `llava evaluate` asks POPE: six questions on each image, which lie far apart in the file."""
+    images = []
+    for seed in range(2):
+        file = io.BytesIO()
+        make_image(seed=seed).save(file, "PNG")
+        images.append(file.getvalue())
+    asked = [
+        Question(key, key, f"Is there a {thing} in the image?", image)
+        for key, (thing, image) in enumerate((thing, image) for thing in THINGS for image in images)
+    ]
+    task = AskedTask(load_task("pope"), "llava-1.5", tuple(asked), len(asked), "", None)
+    loaded = LoadedModel(ours, processor, "random", "", None, "", {})
+
+    def evaluated() -> list[list[int]]:
+        model = AskedModel(loaded, task, Decoding(NUM_NEW_TOKENS))
+        batches = [batch for group in group_by_image(asked, 8) for batch in model.answers(group)]
+        answers = {prediction.key: list(prediction.token_ids) for batch in batches for prediction in batch}
+        return [answers[question.key] for question in asked]
+
+    def one_by_one() -> list[list[int]]:
+        answers = []
+        for question in asked:
+            assert isinstance(question.image, bytes)
+            inputs = _encode(processor, [question.text], Image.open(io.BytesIO(question.image)))
+            ids = builtin.generate(**inputs, max_new_tokens=NUM_NEW_TOKENS, do_sample=False)
+            answers.append(ids[0, inputs["input_ids"].shape[1] :].tolist())
+        return answers
+
+    assert evaluated() == one_by_one()
+    return compared(
+        take_turns(evaluated, one_by_one, repeats=repeats),
+        amount=len(asked),
+        unit="questions/s",
+        name="POPE stand-in",
+        ours_is=f"12 questions about two images as `llava evaluate` asks them, {NUM_NEW_TOKENS} greedy tokens each",
+        other_is="built-in, one by one",
+        checked="the same tokens",
+        at_least=2.0,
+    )
 
 
 if __name__ == "__main__":
