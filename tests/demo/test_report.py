@@ -7,7 +7,6 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -131,15 +130,18 @@ def test_a_loss_curve_falls_from_left_to_right() -> None:
 
 
 def test_peak_memory_sees_what_a_child_of_the_block_holds() -> None:
-    """A child, because what earlier tests have left in this process may be freed at any time."""
+    """A child, because what this process and its other children hold may be freed at any time."""
     program = "block = bytearray(200_000_000); block[::4096] = b'x' * len(block[::4096]); print(); input()"
-    before = psutil.Process().memory_info().rss / 1e9
+    with PeakMemory() as before:
+        pass
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         with PeakMemory() as memory:
             child.stdout.readline()  # it holds them now, and until its input ends; the watch ends with a look
-        after = psutil.Process().memory_info().rss / 1e9
         child.communicate()
-    assert min(before, after) + 0.19 < memory.gigabytes < max(before, after) + 0.6
+    with PeakMemory() as after:
+        pass
+    least, most = sorted((before.gigabytes, after.gigabytes))
+    assert least + 0.19 < memory.gigabytes < most + 0.6
