@@ -82,8 +82,12 @@ def _kill(process: Running) -> None:
     """SIGKILL to the process and to all that it has started, as when the machine is gone."""
     if process.poll() is not None:
         return
-    whole = psutil.Process(process.pid)
-    family = [whole, *whole.children(recursive=True)]
+    try:
+        whole = psutil.Process(process.pid)
+        family = [whole, *whole.children(recursive=True)]
+    except psutil.NoSuchProcess:  # it has come to its end since it was asked
+        process.wait()
+        return
     for member in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
